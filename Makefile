@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# One Makefile, non-recursive; everything it builds lands in $(BUILD).
+#
+#   make            build coracle, coraclectl, man pages
+#   make demo       set up, build, and boot a Linux guest over REST
+#   make check      set up, build, run every test (what CI runs)
+#   make check-fast units and lint only
+#   make bench      measure; docs/benchmarks says how
+#   make fuzz SECONDS=n
+#
+# Variables: SANITIZE=address,undefined | thread   WERROR=1   CC=clang   V=1
+
+SANITIZE ?=
+ifneq ($(SANITIZE),)
+BUILD ?= build/san-$(subst $(comma),-,$(SANITIZE))
+else
+BUILD ?= build
+endif
+comma := ,
+SECONDS ?= 60
+
+CC ?= gcc
+PKG_CONFIG ?= pkg-config
+VERSION := 0.1.0
+
+Q := $(if $(V),,@)
+
+# --- flags -----------------------------------------------------------------------------------------------------------
+
+PKGS := libuv jansson libnl-3.0 libnl-route-3.0 libseccomp liburing libcap-ng
+HAVE_SYSTEMD := $(shell $(PKG_CONFIG) --exists libsystemd 2>/dev/null && echo 1)
+ifeq ($(HAVE_SYSTEMD),1)
+PKGS += libsystemd
+DEFS += -DHAVE_SYSTEMD=1
+endif
+
+LLHTTP_SRC := /usr/share/llhttp
+
+# Deferred: a fresh machine has no pkg-config yet when `make check` reads this file.
+PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS = $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null)
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wpointer-arith \
+	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Wno-unused-parameter
+ifeq ($(WERROR),1)
+WARNINGS += -Werror
+endif
+
+OPT ?= -O2
+CFLAGS ?= -g
+ALL_CFLAGS = -std=gnu17 $(OPT) $(CFLAGS) $(WARNINGS) -fno-common -fstack-protector-strong -fPIE \
+	-ffunction-sections -fdata-sections -fno-plt -fvisibility=hidden \
+	-D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCORACLE_VERSION='"$(VERSION)"' $(DEFS) -I. -isystem $(LLHTTP_INC) $(PKG_CFLAGS) -pthread
+LLHTTP_INC := /usr/include/llhttp
+ifneq ($(wildcard /usr/share/include/llhttp/llhttp.h),)
+LLHTTP_INC := /usr/share/include/llhttp
+endif
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,--gc-sections,--as-needed $(LDFLAGS) -pthread
+ifneq ($(SANITIZE),)
+ALL_CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+ALL_LDFLAGS += -fsanitize=$(SANITIZE)
+else
+ALL_CFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+endif
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+LIB_SRC := $(sort $(wildcard base/*.c net/*.c storage/*.c vmm/*/*.c) $(filter-out shim/main.c,$(wildcard shim/*.c)))
+CTL_SRC := $(sort $(wildcard shim/ctl/*.c))
+UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_HELPERS := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c)))
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+LIB_OBJ := $(call obj,$(LIB_SRC)) $(addprefix $(BUILD)/obj/llhttp/,api.o http.o llhttp.o)
+UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
+MAN := $(patsubst packaging/man/%.scd,$(BUILD)/man/%,$(wildcard packaging/man/*.scd))
+
+.PHONY: all
+all: $(BUILD)/coracle $(BUILD)/coraclectl $(MAN)
+
+$(BUILD)/libcoracle.a: $(LIB_OBJ)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/coracle: $(BUILD)/obj/shim/main.o $(BUILD)/libcoracle.a
+	@echo "  LD      $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/coraclectl: $(call obj,$(CTL_SRC)) $(BUILD)/libcoracle.a
+	@echo "  LD      $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/obj/llhttp/%.o: $(LLHTTP_SRC)/%.c
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	$(Q)$(CC) $(filter-out $(WARNINGS) -Werror,$(ALL_CFLAGS)) -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_HELPERS)) $(BUILD)/libcoracle.a
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+
+$(BUILD)/man/%: packaging/man/%.scd
+	@mkdir -p $(@D)
+	$(Q)scdoc < $< > $@
+
+.SECONDARY:
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+.PHONY: clean
+clean:
+	rm -rf build
+
+.PHONY: format
+format:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
