@@ -24,6 +24,9 @@ void log_set_format(enum log_format format);
 /* Sends the log to `fd` from now on (borrowed; must stay open). Call before other threads exist. */
 void log_set_fd(int fd);
 
+/* Names the calling thread in its messages; thread_start() does it. At most 15 bytes, copied. */
+void log_set_thread_name(const char *name);
+
 /* Whether a message of that level would be written. */
 bool log_enabled(enum log_level level);
 

@@ -2,7 +2,7 @@
 /*
  * Threads: every one has a name (part of the interface: orchestrators parse `vcpuN`, `_diskN`), a
  * role (which system calls it may make), a small stack and all signals blocked but those it asks
- * for.
+ * for and those that its own instructions raise (SIGSEGV, SIGBUS, SIGSYS, ...).
  */
 #ifndef BASE_THREAD_H
 #define BASE_THREAD_H
@@ -34,8 +34,8 @@ struct thread {
 };
 
 /*
- * Starts fn(arg) on a new thread. `name`: at most 15 bytes, copied. Returns 0, -ENOMEM, -EAGAIN, or
- * what the enter hook said (the thread is gone then and fn has not run). The caller owes a
+ * Starts fn(arg) on a new thread. `name`: copied, cut after 15 bytes. Returns 0, -ENOMEM, -EAGAIN,
+ * or what the enter hook said (the thread is gone then and fn has not run). The caller owes a
  * thread_join().
  */
 int thread_start(struct thread *t, const char *name, enum thread_role role, void *(*fn)(void *arg),
