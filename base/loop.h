@@ -59,10 +59,12 @@ enum loop_event { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_HANGUP = 4 };
 struct loop_fd;
 
 /*
- * Watches `fd` (borrowed, one handle per fd) for `events` (LOOP_READ | LOOP_WRITE; 0 = none for
- * now). cb gets what is ready; an error or hang-up on the fd is reported as
- * LOOP_READ|LOOP_WRITE|LOOP_HANGUP as applicable, and the next read(2) tells. Level triggered.
- * Returns 0 or negative errno (-EPERM: a file that cannot be polled).
+ * Watches `fd` (borrowed, one handle per fd, made O_NONBLOCK) for `events`: LOOP_READ | LOOP_WRITE
+ * | LOOP_HANGUP, 0 = none for now. cb gets what is ready. An error or a hang-up makes the fd ready
+ * for what is watched, and the next read(2) or write(2) tells; an error is reported as LOOP_HANGUP
+ * besides. Who asks for LOOP_HANGUP also hears of a peer that has shut down its writing side, and
+ * of one that is gone while nothing else is watched. Level triggered. Returns 0 or negative errno
+ * (-EPERM: a file that cannot be polled).
  */
 int loop_fd_new(struct loop *loop, int fd, unsigned events,
 		void (*cb)(struct loop_fd *h, unsigned events, void *arg), void *arg,
