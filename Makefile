@@ -66,7 +66,7 @@ endif
 
 # --- sources ---------------------------------------------------------------------------------------------------------
 
-LIB_SRC := $(sort $(wildcard base/*.c net/*.c storage/*.c vmm/*/*.c) $(filter-out shim/main.c,$(wildcard shim/*.c)))
+LIB_SRC := $(sort $(wildcard base/*.c net/*.c storage/*.c chardev/*.c vmm/*/*.c) $(filter-out shim/main.c,$(wildcard shim/*.c)))
 CTL_SRC := $(sort $(wildcard shim/ctl/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c)))
