@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disk images: sectors in, sectors out. Knows iovecs and offsets, nothing of virtio.
+ *
+ * A struct block is an open image, shared by all its queues. A struct block_queue is one thread's
+ * way to it: requests are submitted and completed on that thread's loop. Formats and engines are
+ * behind struct block_ops (raw over io_uring, raw over a synchronous fall-back).
+ */
+#ifndef STORAGE_BLOCK_H
+#define STORAGE_BLOCK_H
+
+#include "base/err.h"
+
+#include <sys/uio.h>
+
+struct loop;
+struct block;
+struct block_queue;
+
+struct block_params {
+	const char *path;
+	bool readonly;
+	bool direct;	  /* O_DIRECT; unaligned guest buffers are bounced */
+	bool sparse;	  /* discard and write-zeroes may punch holes */
+	bool no_io_uring; /* use the synchronous engine */
+	bool lock_whole;  /* OFD lock over everything rather than the image's bytes */
+};
+
+struct block_info {
+	uint64_t size_bytes;
+	uint32_t logical_block_size; /* 512 or what O_DIRECT needs */
+	uint32_t physical_block_size;
+	bool readonly;
+	bool can_discard;
+	bool can_write_zeroes;
+};
+
+enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
+
+/* One request; embedded by the submitter, who keeps it and the iovecs until done(). */
+struct block_request {
+	enum block_op op;
+	uint64_t offset;   /* bytes */
+	uint64_t len;	   /* bytes; = the iovecs' total for reads and writes */
+	struct iovec *iov; /* may be changed by the engine while in flight */
+	unsigned iovcnt;
+	bool unmap; /* write-zeroes may deallocate */
+	/* result: 0 or negative errno. Queue's thread; never from inside block_submit(). */
+	void (*done)(struct block_request *req, int result);
+	/* the engine's */
+	uint64_t progress;
+	void *bounce;
+	struct block_request *next;
+	int result;
+};
+
+/* Opens the image and takes an OFD lock on it (write lock unless readonly): -EAGAIN when another
+ * process holds it. Worker thread. Returns 0 or negative errno. */
+int block_open(const struct block_params *params, struct block **ret_block, struct err *err);
+void block_close(struct block *block); /* all queues are closed; NULL is fine */
+const struct block_info *block_info(const struct block *block);
+
+/* Reads the size again (after a resize from outside). */
+int block_refresh(struct block *block, struct err *err);
+
+/* A way in for `loop`'s thread with up to `depth` requests in flight. Called on any thread before
+ * the loop's thread uses it. */
+int block_queue_new(struct block *block, struct loop *loop, unsigned depth,
+		    struct block_queue **ret_queue, struct err *err);
+void block_queue_free(
+	struct block_queue *queue); /* nothing in flight; on the loop's thread or after its end */
+
+/* Hands in a request whose range the caller has checked against block_info(); block_kick() sends
+ * what was submitted since. Loop's thread. */
+void block_submit(struct block_queue *queue, struct block_request *req);
+void block_kick(struct block_queue *queue);
+
+/* Requests in flight. */
+unsigned block_in_flight(const struct block_queue *queue);
+
+/* "io_uring" or "sync", for logs and tests. */
+const char *block_queue_engine(const struct block_queue *queue);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A thread with a loop of its own, for the data path of a device's queues. */
+#ifndef VMM_VIRTIO_IOTHREAD_H
+#define VMM_VIRTIO_IOTHREAD_H
+
+#include "base/loop.h"
+#include "base/thread.h"
+
+struct iothread {
+	struct loop *loop;
+	struct thread thread;
+};
+
+/* Starts the thread, named `name` (at most 15 bytes: "_disk0_q0"), pinned to `cpus` unless num_cpus
+ * is 0. Returns 0 or negative errno. */
+int iothread_start(struct iothread *io, const char *name, enum thread_role role,
+		   const unsigned *cpus, size_t num_cpus);
+
+/* Ends the loop and joins the thread. Handles of the loop are freed by their owner on the thread
+ * before, or here with the loop. A zeroed one is fine. */
+void iothread_stop(struct iothread *io);
+
+#endif
