@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tells the service manager how start-up and shutdown go (sd_notify protocol). Without
+ * NOTIFY_SOCKET, or built without libsystemd, nothing happens. */
+#ifndef SHIM_NOTIFY_H
+#define SHIM_NOTIFY_H
+
+/* The API is served (or, without an API, the VM runs). */
+void notify_ready(void);
+
+/* The process is about to end. */
+void notify_stopping(void);
+
+#endif
