@@ -67,6 +67,15 @@ class Kernel:
                 raise KernelError(f"kernel {self.version} has no module {name}")
         return order
 
+    def dependencies(self, paths):
+        """The lines of modules.dep for modules given by full path, as busybox's modprobe reads them: absolute, unpacked."""
+
+        def plain(path):
+            return f"{self.modules_dir}/{path}"[: len(self.modules_dir) + 1 + path.index(".ko") + 3]
+
+        relative = [os.path.relpath(path, self.modules_dir) for path in paths]
+        return "".join(f"{plain(path)}: {' '.join(map(plain, self._depends[path]))}\n" for path in relative)
+
 
 def _module_name(path):
     return re.sub(r"\.ko(\.\w+)?$", "", os.path.basename(path)).replace("-", "_")
