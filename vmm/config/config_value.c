@@ -217,7 +217,9 @@ static char *unbracket(const char *text)
 static int append_range(const struct config_field *field, void *obj, uint64_t from, uint64_t to,
 			const char *where, struct err *err)
 {
-	if (to - from >= CONFIG_LIST_MAX - MIN(config_list_count(field, obj), CONFIG_LIST_MAX))
+	size_t count = config_list_count(field, obj);
+
+	if (count >= CONFIG_LIST_MAX || to - from >= CONFIG_LIST_MAX - count)
 		return err_set_kind(err, ERR_BAD_REQUEST, -E2BIG, "%s: has more than %d elements",
 				    where, CONFIG_LIST_MAX);
 	for (uint64_t v = from; v <= to; v++) {

@@ -117,15 +117,20 @@ static void *object_at(const struct config_field *field, void *obj)
 static int replace_object(const struct config_field *field, void *obj, const char *text,
 			  struct err *err)
 {
-	void *place = object_at(field, obj);
 	AUTO_FREE void *fresh = calloc(1, field->table->size);
+	void *place;
 	int r;
 
-	if (!place || !fresh)
+	if (!fresh)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = config_parse_option(field->table, text, fresh, err);
 	if (r < 0)
 		return r;
+	place = object_at(field, obj);
+	if (!place) {
+		config_object_fini(field->table, fresh);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
 	if (field->table == &memory_config_table) { /* --memory-zone may have come before */
 		struct memory_config *old = place, *new = fresh;
 
