@@ -179,8 +179,8 @@ static int lock_path(const char *lock, struct err *err)
 	struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
 	for (int i = 0; i < LOCK_TRIES; i++) {
-		AUTO_FD int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-				      0600);
+		AUTO_FD int fd =
+			open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 
 		if (fd < 0)
 			return err_set_errno(err, -errno, "%s cannot be opened", lock);
@@ -267,8 +267,9 @@ static int open_path(struct listen_socket *s, const char *path, struct err *err)
 	if (!*path)
 		return err_set(err, -EINVAL, "the path is empty");
 	if (strlen(path) >= sizeof(addr.sun_path))
-		return err_set(err, -ENAMETOOLONG, "%s is longer than the %zu bytes of a socket's path",
-			       path, sizeof(addr.sun_path) - 1);
+		return err_set(err, -ENAMETOOLONG,
+			       "%s is longer than the %zu bytes of a socket's path", path,
+			       sizeof(addr.sun_path) - 1);
 	memcpy(addr.sun_path, path, strlen(path) + 1);
 	copy = strdup(path);
 	lock = lock_name(path);

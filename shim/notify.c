@@ -15,9 +15,7 @@ static void notify(const char *state)
 		log_warn("the service manager could not be told %s: %s", state, strerror(-rc));
 }
 #else
-static void notify(const char *state)
-{
-}
+static void notify(const char *state) {}
 #endif
 
 void notify_ready(void)

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/sandbox.h"
+
+#include "base/log.h"
+#include "shim/sandbox_rules.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <seccomp.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define OUTPUT_MAX 4096
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+/* Runs fn in a process of its own, since a filter cannot be taken off. Returns its wait status;
+ * `output` gets what it wrote to stderr. */
+static int in_child(void (*fn)(void), char output[OUTPUT_MAX])
+{
+	struct rlimit no_core = {0};
+	int pipe_fds[2];
+	int status = -1;
+	size_t len = 0;
+	ssize_t n;
+	pid_t pid;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		setrlimit(RLIMIT_CORE, &no_core);
+		dup2(pipe_fds[1], STDERR_FILENO);
+		fn();
+		_exit(0);
+	}
+	close(pipe_fds[1]);
+	while ((n = read(pipe_fds[0], output + len, OUTPUT_MAX - 1 - len)) > 0)
+		len += (size_t)n;
+	output[len] = '\0';
+	close(pipe_fds[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void must(bool ok)
+{
+	if (!ok)
+		_exit(99);
+}
+
+static void assert_exit(int status, int code)
+{
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), code);
+}
+
+static void *call_socket(void *arg)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	*(int *)arg = fd < 0 ? -errno : fd;
+	return NULL;
+}
+
+static void violate_in_disk_thread(void)
+{
+	struct thread t = {0};
+	int result = 0;
+
+	must(sandbox_init(SANDBOX_TRAP, NULL) == 0);
+	must(sandbox_enter(THREAD_MAIN) == 0);
+	must(thread_start(&t, "_disk0", THREAD_DISK, call_socket, &result) == 0);
+	thread_join(&t);
+}
+
+static void violation_says_call_and_thread_and_dies_of_sigsys(void **state)
+{
+	char output[OUTPUT_MAX];
+	char number[32];
+	int status = in_child(violate_in_disk_thread, output);
+
+	snprintf(number, sizeof(number), "system call %d", SYS_socket);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSYS);
+	assert_non_null(strstr(output, number));
+	assert_non_null(strstr(output, "on thread _disk0"));
+}
+
+static void violate_by_ioctl(void)
+{
+	must(sandbox_init(SANDBOX_TRAP, NULL) == 0);
+	must(sandbox_enter(THREAD_NET) == 0);
+	ioctl(0, TIOCSTI, "x");
+}
+
+static void forbidden_ioctl_is_named_by_its_request(void **state)
+{
+	char output[OUTPUT_MAX];
+	int status = in_child(violate_by_ioctl, output);
+
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSYS);
+	assert_non_null(strstr(output, "request 0x5412"));
+}
+
+static void errno_in_thread(void)
+{
+	struct thread t = {0};
+	int result = 0;
+
+	must(sandbox_init(SANDBOX_ERRNO, NULL) == 0);
+	must(sandbox_enter(THREAD_MAIN) == 0);
+	must(thread_start(&t, "_net0", THREAD_NET, call_socket, &result) == 0);
+	thread_join(&t);
+	must(result == -EPERM);
+}
+
+static void errno_mode_fails_the_call_with_eperm(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(errno_in_thread, output), 0);
+}
+
+static void nothing_installed(void)
+{
+	struct thread t = {0};
+	int result = -1;
+
+	must(sandbox_init(SANDBOX_OFF, NULL) == 0);
+	must(sandbox_enter(THREAD_MAIN) == 0);
+	must(thread_start(&t, "_net0", THREAD_NET, call_socket, &result) == 0);
+	thread_join(&t);
+	must(result >= 0);
+	must(prctl(PR_GET_SECCOMP) == 0);
+}
+
+static void false_installs_no_filter(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(nothing_installed, output), 0);
+}
+
+static void try_to_execute(void)
+{
+	char *const argv[] = {(char[]){"true"}, NULL};
+
+	must(sandbox_init(SANDBOX_ERRNO, NULL) == 0);
+	must(sandbox_enter(THREAD_MAIN) == 0);
+	must(execv("/bin/true", argv) < 0 && errno == EPERM);
+	must(fork() < 0 && errno == EPERM);
+	must(mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		  0) == MAP_FAILED);
+	must(kill(getppid(), 0) < 0 && errno == EPERM);
+	must(syscall(SYS_tgkill, getppid(), getppid(), 0) < 0 && errno == EPERM);
+	must(socket(AF_INET, SOCK_STREAM, 0) < 0 && errno == EPERM);
+	must(socket(AF_UNIX, SOCK_STREAM, 0) >= 0);
+}
+
+static void even_main_starts_no_program_and_maps_no_code(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(try_to_execute, output), 0);
+}
+
+static void *return_null(void *arg)
+{
+	return NULL;
+}
+
+static void start_all_roles(void)
+{
+	must(sandbox_init(SANDBOX_TRAP, NULL) == 0);
+	must(sandbox_enter(THREAD_MAIN) == 0);
+	for (int role = 0; role < THREAD_ROLES_; role++) {
+		struct thread t = {0};
+
+		must(thread_start(&t, "role", (enum thread_role)role, return_null, NULL) == 0);
+		thread_join(&t);
+	}
+	sandbox_fini();
+}
+
+static void threads_of_every_role_start_and_end_under_their_filter(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(start_all_roles, output), 0);
+	assert_string_equal(output, "");
+}
+
+static void *start_disk_thread(void *arg)
+{
+	struct thread t = {0};
+
+	*(int *)arg = thread_start(&t, "_disk0", THREAD_DISK, return_null, NULL);
+	thread_join(&t);
+	return NULL;
+}
+
+static void start_from_worker(void)
+{
+	struct thread t = {0};
+	int result = -1;
+
+	must(sandbox_init(SANDBOX_TRAP, NULL) == 0);
+	must(sandbox_enter(THREAD_MAIN) == 0);
+	must(thread_start(&t, "boot", THREAD_WORKER, start_disk_thread, &result) == 0);
+	thread_join(&t);
+	must(result == 0);
+}
+
+static void a_worker_can_start_a_device_thread(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(start_from_worker, output), 0);
+}
+
+static bool has_capabilities(void)
+{
+	char line[128];
+	unsigned long long eff = 0, prm = 0;
+	FILE *f = fopen("/proc/thread-self/status", "r");
+
+	must(f);
+	while (fgets(line, sizeof(line), f)) {
+		sscanf(line, "CapEff: %llx", &eff);
+		sscanf(line, "CapPrm: %llx", &prm);
+	}
+	fclose(f);
+	return eff || prm;
+}
+
+static void drop_twice(void)
+{
+	must(sandbox_limit_capabilities(NULL) == 0);
+	must(sandbox_drop_capabilities() == 0);
+	must(!has_capabilities());
+	must(sandbox_drop_capabilities() == 0);
+}
+
+static void capabilities_are_gone_after_dropping(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(drop_twice, output), 0);
+}
+
+static void drop_under_filter(void)
+{
+	must(sandbox_limit_capabilities(NULL) == 0);
+	must(sandbox_init(SANDBOX_TRAP, NULL) == 0);
+	must(sandbox_enter(THREAD_MAIN) == 0);
+	must(sandbox_drop_capabilities() == 0);
+	must(!has_capabilities());
+}
+
+static void capabilities_can_be_dropped_inside_the_sandbox(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(drop_under_filter, output), 0);
+	assert_string_equal(output, "");
+}
+
+static void *look_for_capabilities(void *arg)
+{
+	*(bool *)arg = has_capabilities();
+	return NULL;
+}
+
+static void device_thread_without_capabilities(void)
+{
+	struct thread t = {0};
+	bool has = true;
+
+	must(sandbox_init(SANDBOX_OFF, NULL) == 0);
+	must(thread_start(&t, "vcpu0", THREAD_VCPU, look_for_capabilities, &has) == 0);
+	thread_join(&t);
+	must(!has);
+}
+
+static void vcpu_threads_hold_no_capabilities(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(device_thread_without_capabilities, output), 0);
+}
+
+static void mode_names_are_the_documented_ones(void **state)
+{
+	enum sandbox_mode mode;
+
+	assert_int_equal(sandbox_mode_parse("true", &mode), 0);
+	assert_int_equal(mode, SANDBOX_TRAP);
+	assert_int_equal(sandbox_mode_parse("false", &mode), 0);
+	assert_int_equal(mode, SANDBOX_OFF);
+	assert_int_equal(sandbox_mode_parse("log", &mode), 0);
+	assert_int_equal(mode, SANDBOX_LOG);
+	assert_int_equal(sandbox_mode_parse("errno", &mode), 0);
+	assert_int_equal(mode, SANDBOX_ERRNO);
+	assert_int_equal(sandbox_mode_parse("", &mode), -EINVAL);
+	assert_int_equal(sandbox_mode_parse("TRUE", &mode), -EINVAL);
+}
+
+/* A call that one rule allows as it is and another only with some argument would be allowed. */
+static void no_rule_undoes_the_condition_of_another(void **state)
+{
+	for (size_t i = 0; i < sandbox_num_rules; i++) {
+		assert_non_null(sandbox_rules[i].reason);
+		for (size_t j = i + 1; j < sandbox_num_rules; j++) {
+			if (sandbox_rules[i].nr != sandbox_rules[j].nr)
+				continue;
+			assert_int_not_equal(sandbox_rules[i].match, MATCH_ANY);
+			assert_int_not_equal(sandbox_rules[j].match, MATCH_ANY);
+		}
+	}
+}
+
+static void data_path_roles_open_no_files_and_no_sockets(void **state)
+{
+	static const int forbidden[] = {SCMP_SYS(open),	   SCMP_SYS(openat), SCMP_SYS(socket),
+					SCMP_SYS(connect), SCMP_SYS(clone),  SCMP_SYS(unlink)};
+
+	for (size_t i = 0; i < sandbox_num_rules; i++) {
+		for (size_t j = 0; j < ARRAY_SIZE(forbidden); j++) {
+			if (sandbox_rules[i].nr == forbidden[j])
+				assert_int_equal(sandbox_rules[i].roles & ROLES_GUEST, 0);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(mode_names_are_the_documented_ones),
+		cmocka_unit_test(no_rule_undoes_the_condition_of_another),
+		cmocka_unit_test(data_path_roles_open_no_files_and_no_sockets),
+		cmocka_unit_test(capabilities_are_gone_after_dropping),
+		cmocka_unit_test(vcpu_threads_hold_no_capabilities),
+		cmocka_unit_test(false_installs_no_filter),
+#ifndef SANITIZED /* the sanitizers' own calls are in no list */
+		cmocka_unit_test(violation_says_call_and_thread_and_dies_of_sigsys),
+		cmocka_unit_test(forbidden_ioctl_is_named_by_its_request),
+		cmocka_unit_test(errno_mode_fails_the_call_with_eperm),
+		cmocka_unit_test(even_main_starts_no_program_and_maps_no_code),
+		cmocka_unit_test(threads_of_every_role_start_and_end_under_their_filter),
+		cmocka_unit_test(a_worker_can_start_a_device_thread),
+		cmocka_unit_test(capabilities_can_be_dropped_inside_the_sandbox),
+#endif
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
