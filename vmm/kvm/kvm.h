@@ -26,6 +26,8 @@ struct kvm_caps {
 	unsigned max_vcpu_id;
 	unsigned max_memslots;
 	unsigned max_irq_routes;
+	unsigned xsave_size; /* bytes of kvm_vcpu_get_xsave(), at least 4096; set by
+				kvm_vm_refresh_xsave_size() */
 };
 
 struct kvm_vm {
@@ -44,6 +46,9 @@ struct kvm_vm {
  */
 int kvm_vm_new(unsigned max_apic_id, struct kvm_vm **ret_vm, struct err *err);
 void kvm_vm_free(struct kvm_vm *vm);
+
+/* Reads caps.xsave_size anew: it grows when the process is permitted AMX. Before the first vCPU. */
+void kvm_vm_refresh_xsave_size(struct kvm_vm *vm);
 
 /* Memory slots. `host` must be page aligned; size 0 removes the slot. flags: KVM_MEM_*. */
 int kvm_vm_set_memory(struct kvm_vm *vm, unsigned slot, uint64_t guest_addr, uint64_t size_bytes,
@@ -72,6 +77,7 @@ int kvm_get_msr_index_list(struct kvm_vm *vm, struct kvm_msr_list **ret);
 struct kvm_vcpu {
 	int fd;
 	unsigned id; /* APIC id */
+	bool xsave2; /* state is larger than struct kvm_xsave */
 	struct kvm_run *run;
 	size_t run_size;
 };
@@ -94,6 +100,7 @@ int kvm_vcpu_get_msrs(struct kvm_vcpu *vcpu,
 int kvm_vcpu_set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs); /* how many were set */
 int kvm_vcpu_get_lapic(struct kvm_vcpu *vcpu, struct kvm_lapic_state *lapic);
 int kvm_vcpu_set_lapic(struct kvm_vcpu *vcpu, const struct kvm_lapic_state *lapic);
+/* struct kvm_xsave here stands for caps.xsave_size bytes. */
 int kvm_vcpu_get_fpu(struct kvm_vcpu *vcpu, struct kvm_fpu *fpu);
 int kvm_vcpu_set_fpu(struct kvm_vcpu *vcpu, const struct kvm_fpu *fpu);
 int kvm_vcpu_get_xsave(struct kvm_vcpu *vcpu, struct kvm_xsave *xsave);

@@ -97,6 +97,16 @@ int guest_memory_write(struct guest_memory *mem, gpa_t addr, const void *src, ui
 /* Whether [addr, addr + len) is RAM of one region. */
 bool guest_memory_contains(const struct guest_memory *mem, gpa_t addr, uint64_t len);
 
+/*
+ * The log of our own writes (KVM keeps the guest's). Start: from now on guest_memory_written() is
+ * noted; -ENOMEM, -EALREADY. Take: ORs region `index`'s bits, one a page, into bitmap ((size / page
+ * size + 63) / 64 words) and clears them in the log. Stop: nobody may be writing. Main thread or
+ * worker; take may run while others write.
+ */
+int guest_memory_dirty_start(struct guest_memory *mem);
+void guest_memory_dirty_take(struct guest_memory *mem, size_t index, uint64_t *bitmap);
+void guest_memory_dirty_stop(struct guest_memory *mem);
+
 /* First address above RAM, at least 4 GiB. */
 uint64_t guest_memory_end(const struct guest_memory *mem);
 
