@@ -45,9 +45,18 @@ static struct json *raise_(json_t *v)
 
 /* --- parsing -------------------------------------------------------------------------------- */
 
-/* jansson recurses up to 2,048 levels deep. This walk needs no stack; it sees the same brackets as
- * the parser up to the first syntax error, where the parser stops. */
-static int check_depth(const char *buf, size_t len, struct err *err)
+static int refuse_at(unsigned line, size_t column, const char *what, struct err *err)
+{
+	return err_set_kind(err, ERR_BAD_REQUEST, -EINVAL, "Invalid JSON at line %u column %zu: %s",
+			    line, column, what);
+}
+
+/*
+ * What jansson lets through: it recurses up to 2,048 levels deep, and overlooks a NUL byte behind a
+ * number. This walk needs no stack; it sees the same brackets as the parser up to the first syntax
+ * error, where the parser stops.
+ */
+static int check_bytes(const char *buf, size_t len, struct err *err)
 {
 	unsigned depth = 0, line = 1;
 	size_t line_start = 0;
@@ -56,32 +65,33 @@ static int check_depth(const char *buf, size_t len, struct err *err)
 	for (size_t i = 0; i < len; i++) {
 		char c = buf[i];
 
-		if (c == '\n') {
+		if (c == '\0') {
+			return refuse_at(line, i - line_start + 1, "NUL byte", err);
+		} else if (c == '\n') {
 			line++;
 			line_start = i + 1;
-		} else if (in_string && c == '\\') {
+		} else if (in_string && c == '\\' && i + 1 < len && buf[i + 1]) {
 			i++;
 		} else if (c == '"') {
 			in_string = !in_string;
 		} else if (!in_string && (c == '[' || c == '{')) {
 			if (++depth > MAX_DEPTH)
-				return err_set_kind(err, ERR_BAD_REQUEST, -EINVAL,
-						    "Invalid JSON at line %u column %zu: nested "
-						    "deeper than %u levels",
-						    line, i - line_start + 1, MAX_DEPTH);
+				return refuse_at(line, i - line_start + 1,
+						 "nested deeper than 64 levels", err);
 		} else if (!in_string && (c == ']' || c == '}') && depth) {
 			depth--;
 		}
 	}
 	return 0;
 }
+static_assert(MAX_DEPTH == 64, "the message says so");
 
 struct json *json_parse(const char *buf, size_t len, struct err *err)
 {
 	json_error_t at;
 	json_t *v;
 
-	if (check_depth(buf, len, err) < 0)
+	if (check_bytes(buf, len, err) < 0)
 		return NULL;
 	v = json_loadb(len ? buf : "", len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &at);
 	if (v)

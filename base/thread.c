@@ -12,14 +12,6 @@
 
 #define NAME_MAX_ 16 /* terminator included: TASK_COMM_LEN */
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 /* Instrumented frames are several times as large. */
 #ifdef SANITIZED
 #define STACK_BYTES (2 * MIB)

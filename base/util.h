@@ -30,6 +30,16 @@
 /* The struct that embeds `member` at address `ptr`. */
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
+/* Set where the compiler instruments memory accesses: frames are several times as large, and the
+ * process needs terabytes of addresses. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 #define WARN_UNUSED	       __attribute__((warn_unused_result))
 #define CLEANUP(fn)	       __attribute__((cleanup(fn)))

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -140,9 +141,29 @@ static void impossible_size_fails_and_keeps_what_is_there(void **state)
 	assert_memory_equal(b.data, "abc", 3);
 	buf_fini(&b);
 	assert_true(buf_ok(&b));
-	buf_put(&b, "x", (size_t)PTRDIFF_MAX); /* no allocator gives that */
+	buf_put(&b, "x", (size_t)PTRDIFF_MAX + 1);
 	assert_false(buf_ok(&b));
 }
+
+/* Sanitizers reserve terabytes of addresses and cannot live under a limit. */
+#ifndef SANITIZED
+static void failed_allocation_keeps_what_is_there(void **state)
+{
+	const struct rlimit tight = {.rlim_cur = 256 * MIB, .rlim_max = RLIM_INFINITY};
+	const size_t len = 400 * MIB;
+	AUTO_BUF struct buf b = {0};
+	struct rlimit saved;
+
+	buf_put(&b, "abc", 3);
+	assert_int_equal(getrlimit(RLIMIT_AS, &saved), 0);
+	assert_int_equal(setrlimit(RLIMIT_AS, &tight), 0);
+	buf_put(&b, "x", len);
+	setrlimit(RLIMIT_AS, &saved);
+	assert_false(buf_ok(&b));
+	assert_int_equal(b.len, 3);
+	assert_memory_equal(b.data, "abc", 3);
+}
+#endif
 
 int main(void)
 {
@@ -157,6 +178,9 @@ int main(void)
 		cmocka_unit_test(buffer_grows_and_reads_back),
 		cmocka_unit_test(printf_appends_without_terminator),
 		cmocka_unit_test(impossible_size_fails_and_keeps_what_is_there),
+#ifndef SANITIZED
+		cmocka_unit_test(failed_allocation_keeps_what_is_there),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
