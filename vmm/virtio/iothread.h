@@ -20,4 +20,10 @@ int iothread_start(struct iothread *io, const char *name, enum thread_role role,
  * before, or here with the loop. A zeroed one is fine. */
 void iothread_stop(struct iothread *io);
 
+#define IOTHREAD_NAME_MAX 16
+
+/* The thread's name for the device `id`: one underscore and the id without those it begins with,
+ * cut ("__rng" and "rng" give "_rng"). */
+void iothread_name(const char *id, char name[IOTHREAD_NAME_MAX]);
+
 #endif

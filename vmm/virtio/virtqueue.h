@@ -47,7 +47,7 @@ struct virtqueue {
 	void *used;
 	bool event_idx;
 	bool indirect;
-	bool broken;		 /* nonsense was met; no pops until the next start */
+	bool broken;		 /* nonsense was met; no pops until virtqueue_reset() */
 	uint16_t next_avail;	 /* free running */
 	uint16_t next_used;	 /* free running */
 	uint16_t signalled_used; /* next_used at the last notification (event_idx) */
