@@ -15,7 +15,8 @@ const void *cursor_slice(struct cursor *c, size_t n)
 		c->failed = true;
 		return NULL;
 	}
-	p = c->data + c->pos;
+	/* Of an empty cursor without data, a slice of no bytes is still no failure. */
+	p = c->data ? c->data + c->pos : (const uint8_t *)"";
 	c->pos += n;
 	return p;
 }

@@ -85,6 +85,7 @@ static void empty_cursor_holds_nothing(void **state)
 	struct cursor c = cursor_init(NULL, 0);
 
 	cursor_bytes(&c, NULL, 0);
+	assert_non_null(cursor_slice(&c, 0));
 	assert_true(cursor_ok(&c));
 	assert_int_equal(cursor_u8(&c), 0);
 	assert_false(cursor_ok(&c));
