@@ -66,7 +66,7 @@ static int adopt(struct listen_socket *s, int fd, struct err *err)
 			err_set_errno(err, rc, "fd %d cannot be set up", fd);
 	}
 	if (rc < 0)
-		return err_wrap(err, rc, "The inherited API socket cannot be used");
+		return rc;
 	s->fd = fd;
 	return 0;
 }
@@ -256,7 +256,7 @@ static char *lock_name(const char *path)
 	return asprintf(&lock, "%s" LOCK_SUFFIX, path) < 0 ? NULL : lock;
 }
 
-static int open_path(struct listen_socket *s, const char *path, struct err *err)
+static int make(struct listen_socket *s, const char *path, struct err *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	AUTO_FREE char *lock = NULL;
@@ -291,7 +291,7 @@ static int open_path(struct listen_socket *s, const char *path, struct err *err)
 	return 0;
 }
 
-static int open_fd(struct listen_socket *s, const char *text, struct err *err)
+static int pick_fd(struct listen_socket *s, const char *text, struct err *err)
 {
 	static const char activation[] = "activation";
 	const size_t len = sizeof(activation) - 1;
@@ -303,22 +303,27 @@ static int open_fd(struct listen_socket *s, const char *text, struct err *err)
 		return open_activated(s, text + len + 1, err);
 	fd = parse_fd(text);
 	if (fd < 0)
-		return err_set(err, -EINVAL,
-			       "fd=%s is neither a number nor activation[:NAME] of an open socket",
-			       text);
+		return err_set(err, -EINVAL, "%s is neither a number nor activation[:NAME]", text);
 	return adopt(s, fd, err);
 }
 
-int listen_open(struct listen_socket *s, const char *spec, struct err *err)
+int listen_open_fd(struct listen_socket *s, const char *text, struct err *err)
 {
 	int rc;
 
 	*s = (struct listen_socket)LISTEN_SOCKET_INIT;
-	if (strncmp(spec, "fd=", 3) == 0)
-		rc = open_fd(s, spec + 3, err);
-	else
-		rc = open_path(s, strncmp(spec, "path=", 5) == 0 ? spec + 5 : spec, err);
-	return rc < 0 ? err_wrap(err, rc, "--api-socket %s", spec) : 0;
+	rc = pick_fd(s, text, err);
+	return rc < 0 ? err_wrap(err, rc, "The inherited API socket (fd=%s) cannot be used", text)
+		      : 0;
+}
+
+int listen_open_path(struct listen_socket *s, const char *path, struct err *err)
+{
+	int rc;
+
+	*s = (struct listen_socket)LISTEN_SOCKET_INIT;
+	rc = make(s, path, err);
+	return rc < 0 ? err_wrap(err, rc, "The API socket cannot be made") : 0;
 }
 
 /* The path and its lock go together: whoever takes a new lock must find no path of ours. */

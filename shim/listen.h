@@ -12,7 +12,6 @@
 
 #include "base/err.h"
 
-/* Environment variables of the socket activation protocol are read once and removed. */
 struct listen_socket {
 	int fd;	      /* listening AF_UNIX stream socket, CLOEXEC, non-blocking */
 	int lock_fd;  /* of the lock file; -1 for an inherited socket */
@@ -30,14 +29,21 @@ struct listen_socket {
 bool listen_is_activated(void);
 
 /*
- * Opens what `spec` says: `fd=N`, `fd=activation`, `fd=activation:NAME`, `path=P` or a bare path.
- * For a path the process must be allowed to create `<path>.lock` beside it; the socket gets mode
- * 0600. Main thread, before others exist (it reads the environment). Returns 0; or negative errno
- * with err, *s then holds nothing: -EINVAL (not such a specification), -ENOTSOCK and -EOPNOTSUPP
- * (the fd is not a listening AF_UNIX stream socket), -EADDRINUSE (path is in use), -EEXIST (path
- * holds something that is not a socket).
+ * Takes over the listener that `text` names: the number of an open fd, `activation` (the one socket
+ * that the service manager passed) or `activation:NAME` (the one of that FileDescriptorName=). Main
+ * thread, before others exist: activation reads the environment, and removes its variables. Returns
+ * 0; or negative errno with err, *s then holds nothing: -EINVAL (none of these), -ENOENT (no such
+ * socket was passed), -EBADF, -ENOTSOCK, -EOPNOTSUPP (not a listening AF_UNIX stream socket).
  */
-int listen_open(struct listen_socket *s, const char *spec, struct err *err);
+int listen_open_fd(struct listen_socket *s, const char *text, struct err *err);
+
+/*
+ * Makes a listener at `path`, at most 107 bytes, with mode 0600; a stale socket there is removed,
+ * and the process must be allowed to create `<path>.lock` beside it. Main thread. Returns 0; or
+ * negative errno with err, *s then holds nothing: -EADDRINUSE (another process serves the path),
+ * -EEXIST (there is something that is not a socket), -ENAMETOOLONG, or what the file system says.
+ */
+int listen_open_path(struct listen_socket *s, const char *path, struct err *err);
 
 /* Closes it; removes a path that we made (and its lock) if it still is ours. */
 void listen_close(struct listen_socket *s);
