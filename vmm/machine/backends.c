@@ -9,6 +9,7 @@
 #include "vmm/config/vm_config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
