@@ -50,6 +50,17 @@ int irq_commit(struct irq_router *router);
 /* Raises the interrupt now. Any thread; never blocks. */
 void irq_msi_raise(struct irq_msi *msi);
 
+/*
+ * The message that stands for an IOAPIC pin (0..23), or none (routed false). KVM needs it in the
+ * table only to know which vectors' EOIs to report; takes effect at the next irq_commit(). Any
+ * thread.
+ */
+void irq_pin_route(struct irq_router *router, unsigned pin, bool routed, uint64_t address,
+		   uint32_t data);
+
+/* Sends a message now, past the table. Any thread. Returns 0 or negative errno. */
+int irq_send(struct irq_router *router, uint64_t address, uint32_t data);
+
 /* --- IOAPIC (Intel 82093AA), 24 pins, in user space since KVM's irqchip is split --- */
 
 struct ioapic;
@@ -68,6 +79,13 @@ void ioapic_pulse(struct ioapic *ioapic, unsigned pin);
 
 /* KVM_EXIT_IOAPIC_EOI for `vector`. vCPU thread. */
 void ioapic_eoi(struct ioapic *ioapic, unsigned vector);
+
+/*
+ * The message that a redirection entry (82093AA, 3.2.4) sends (Intel SDM volume 3, 11.11), with
+ * bits 55:49 of the entry as destination bits 14:8 in the address's bits 11:5. False for an entry
+ * that sends none: masked, an illegal vector, or a delivery mode that needs a PIC.
+ */
+bool ioapic_message(uint64_t entry, uint64_t *ret_address, uint32_t *ret_data);
 
 void ioapic_reset(struct ioapic *ioapic);
 int ioapic_save(struct ioapic *ioapic, struct buf *out);
