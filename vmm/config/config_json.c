@@ -137,9 +137,9 @@ static int parse_list(const struct config_field *field, const struct json *json,
 
 	if (json_kind(json) != JSON_ARRAY)
 		return wrong_kind(path, "an array", json, err);
-	if (count > CONFIG_LIST_MAX)
-		return err_set_kind(err, ERR_BAD_REQUEST, -E2BIG, "%s: has more than %d elements",
-				    config_path_format(path, where), CONFIG_LIST_MAX);
+	if (count > config_list_max(field))
+		return err_set_kind(err, ERR_BAD_REQUEST, -E2BIG, "%s: has more than %zu elements",
+				    config_path_format(path, where), config_list_max(field));
 	for (size_t i = 0; i < count; i++) {
 		struct config_path here = {.up = path, .index = i};
 		void *element = config_list_grow(field, obj);

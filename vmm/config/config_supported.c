@@ -5,6 +5,7 @@
 #include "vmm/config/vm_config.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 static int check_object(const struct config_table *table, const void *obj,
@@ -89,10 +90,11 @@ int config_object_check_supported(const struct config_table *table, const void *
 
 int vm_config_check_supported(const struct vm_config *config, struct err *err)
 {
+	static atomic_flag warned = ATOMIC_FLAG_INIT;
 	int r = config_object_check_supported(&vm_config_table, config, "", err);
 
 	/* Orchestrators reserve room as a matter of course; the VM is right without it. */
-	if (r == 0 && config->memory.has_hotplug_size)
+	if (r == 0 && config->memory.has_hotplug_size && !atomic_flag_test_and_set(&warned))
 		log_warn("memory.hotplug_size: memory cannot be added to a running VM yet; "
 			 "the room is not reserved");
 	return r;

@@ -137,13 +137,36 @@ size_t config_element_size(const struct config_field *field)
 	}
 }
 
+size_t config_list_max(const struct config_field *field)
+{
+	return field->kind == CONFIG_OBJECT_LIST && field->max ? field->max : CONFIG_LIST_MAX;
+}
+
+void *config_objects_at(const struct config_field *field, void *obj, size_t *ret_count)
+{
+	void *p;
+
+	*ret_count = 0;
+	switch (field->kind) {
+	case CONFIG_OBJECT: *ret_count = 1; return at_mut(obj, field->offset);
+	case CONFIG_OBJECT_PTR:
+		p = load_ptr(obj, field->offset);
+		*ret_count = p ? 1 : 0;
+		return p;
+	case CONFIG_OBJECT_LIST:
+		*ret_count = config_list_count(field, obj);
+		return load_ptr(obj, field->offset);
+	default: return NULL;
+	}
+}
+
 void *config_list_grow(const struct config_field *field, void *obj)
 {
 	size_t count = config_list_count(field, obj);
 	size_t size = config_element_size(field);
 	char *data;
 
-	if (count >= CONFIG_LIST_MAX)
+	if (count >= config_list_max(field))
 		return NULL;
 	/* Exactly one more, not the next power of two: the list may have been allocated elsewhere.
 	 */

@@ -71,8 +71,9 @@ struct config_field {
 	size_t offset;
 	size_t has_offset;   /* of the bool that says whether it is present; 0 = always present */
 	size_t count_offset; /* of a list's size_t */
-	uint64_t min, max;   /* of a number (max 0 = the type's); of a string, its longest length */
-	uint64_t def;	     /* default of a bool, number or enum */
+	/* Of a number (max 0 = the type's), a string's length, an object list's count. */
+	uint64_t min, max;
+	uint64_t def; /* default of a bool, number or enum */
 	const char *def_string;
 	const struct config_enum_value
 		*values; /* of an enum; of a number, names for the command line */
@@ -188,6 +189,13 @@ int config_check_string(const struct config_field *field, const char *value, con
 size_t config_list_count(const struct config_field *field, const void *obj);
 void *config_list_data(const struct config_field *field, const void *obj);
 
+/* Most elements that a list takes. */
+size_t config_list_max(const struct config_field *field);
+
+/* The objects that a CONFIG_OBJECT, _PTR or _LIST member holds, one behind the other, with their
+ * number; NULL and 0 when there are none or the member is of another kind. */
+void *config_objects_at(const struct config_field *field, void *obj, size_t *ret_count);
+
 /* Bytes of one element of a list. */
 size_t config_element_size(const struct config_field *field);
 
@@ -201,7 +209,7 @@ void *config_list_grow(const struct config_field *field, void *obj);
 uint64_t config_list_number(const struct config_field *field, const void *obj, size_t i);
 void config_list_set_number(const struct config_field *field, void *obj, size_t i, uint64_t value);
 
-/* Longest list that is accepted. */
+/* Longest list that is accepted where the table does not say. */
 #define CONFIG_LIST_MAX 8192
 
 /* Longest string where the table does not say (a path). */

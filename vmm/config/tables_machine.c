@@ -129,7 +129,7 @@ static const struct config_field memory_rows[] = {
 	ROW(memory_config, reserve, CONFIG_BOOL, .help = "reserve swap space"),
 	ROW(memory_config, thp, CONFIG_BOOL, .def = true, .help = "transparent huge pages"),
 	LIST(memory_config, zones, CONFIG_OBJECT_LIST, .table = &memory_zone_config_table,
-	     .flags = CF_NO_KEY, .unbuilt = "memory zones"),
+	     .max = 512, .flags = CF_NO_KEY, .unbuilt = "memory zones"),
 };
 
 const struct config_table memory_config_table = {
@@ -270,8 +270,9 @@ const struct config_table landlock_rule_config_table = {
 #define OBJECT_ROW(member, sub) ROW(vm_config, member, CONFIG_OBJECT, .table = &(sub))
 #define PTR_ROW(member, sub, ...) \
 	ROW(vm_config, member, CONFIG_OBJECT_PTR, .table = &(sub), __VA_ARGS__)
+/* More devices than this fit no bus, and ids are looked up one by one. */
 #define LIST_ROW(member, sub, ...) \
-	LIST(vm_config, member, CONFIG_OBJECT_LIST, .table = &(sub), __VA_ARGS__)
+	LIST(vm_config, member, CONFIG_OBJECT_LIST, .table = &(sub), .max = 512, __VA_ARGS__)
 
 static const struct config_field vm_rows[] = {
 	OBJECT_ROW(cpus, cpus_config_table),

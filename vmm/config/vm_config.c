@@ -103,28 +103,12 @@ static char **id_place(const struct config_table *table, void *obj)
 	return NULL;
 }
 
-/* The objects at a place of VmConfig, optional ones and lists alike. */
-static char *objects_at(const struct config_field *field, const struct vm_config *config,
-			size_t *ret_count)
-{
-	char *place = (char *)(uintptr_t)config + field->offset;
-
-	*ret_count = 0;
-	switch (field->kind) {
-	case CONFIG_OBJECT: *ret_count = 1; return place;
-	case CONFIG_OBJECT_PTR: *ret_count = *(char **)(void *)place ? 1 : 0; break;
-	case CONFIG_OBJECT_LIST: *ret_count = config_list_count(field, config); break;
-	default: return NULL;
-	}
-	return *(char **)(void *)place;
-}
-
-static bool id_taken(const struct vm_config *config, const char *id)
+static bool id_taken(struct vm_config *config, const char *id)
 {
 	for (size_t i = 0; i < vm_config_table.num_fields; i++) {
 		const struct config_field *field = &vm_config_table.fields[i];
 		size_t count;
-		char *objects = objects_at(field, config, &count);
+		char *objects = config_objects_at(field, config, &count);
 
 		for (size_t k = 0; k < count; k++) {
 			char **place = id_place(field->table, objects + k * field->table->size);
@@ -140,8 +124,7 @@ static bool id_taken(const struct vm_config *config, const char *id)
 	return false;
 }
 
-static int assign_id(const struct vm_config *config, char **place, const char *prefix,
-		     unsigned *counter)
+static int assign_id(struct vm_config *config, char **place, const char *prefix, unsigned *counter)
 {
 	AUTO_FREE char *id = NULL;
 
@@ -161,7 +144,7 @@ int vm_config_assign_ids(struct vm_config *config, unsigned *counter, struct err
 	for (size_t i = 0; i < ARRAY_SIZE(auto_ids); i++) {
 		const struct config_table *table = auto_ids[i].table;
 		size_t count;
-		char *objects = objects_at(find_place(table), config, &count);
+		char *objects = config_objects_at(find_place(table), config, &count);
 
 		for (size_t k = 0; k < count; k++) {
 			char **place = id_place(table, objects + k * table->size);
@@ -226,7 +209,7 @@ int vm_config_remove_device(struct vm_config *config, const char *id, struct err
 	for (size_t i = 0; i < vm_config_table.num_fields; i++) {
 		const struct config_field *field = &vm_config_table.fields[i];
 		size_t count;
-		char *objects = objects_at(field, config, &count);
+		char *objects = config_objects_at(field, config, &count);
 
 		for (size_t k = 0; removable(field) && k < count; k++) {
 			char **place = id_place(field->table, objects + k * field->table->size);
