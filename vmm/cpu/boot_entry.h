@@ -14,16 +14,15 @@ enum boot_protocol {
 
 struct boot_entry {
 	enum boot_protocol protocol;
-	uint64_t ip;	    /* guest-physical address of the first instruction */
-	uint64_t arg;	    /* guest-physical address of start_info or zero page */
-	uint16_t gdt_limit; /* size - 1 of the descriptor table at LAYOUT_GDT */
-	char name[32];	    /* for logs: "PVH", "bzImage, 64-bit entry" */
+	uint64_t ip;   /* guest-physical address of the first instruction */
+	uint64_t arg;  /* guest-physical address of start_info or zero page */
+	char name[32]; /* for logs: "PVH", "bzImage, 64-bit entry" */
 };
 
-/* Selectors in the table that vmm/boot writes at LAYOUT_GDT (Linux boot protocol: __BOOT_CS is
- * 0x10, __BOOT_DS 0x18). */
+/* The table that vmm/boot writes at LAYOUT_GDT. Linux's boot protocol fixes the selectors
+ * (__BOOT_CS and __BOOT_DS). */
 #define BOOT_SELECTOR_CODE 0x10
 #define BOOT_SELECTOR_DATA 0x18
-#define BOOT_SELECTOR_TSS  0x20
+#define BOOT_GDT_ENTRIES   4
 
 #endif
