@@ -23,8 +23,9 @@ int msix_new(struct pci_device *pdev, struct irq_router *router, unsigned vector
 	     uint32_t table_offset, uint32_t pba_offset, struct err *err);
 void msix_free(struct pci_device *pdev);
 
-/* BAR accesses that fall into the table or PBA; return false when [offset, len) is not theirs. Odd
- * widths and straddling accesses read ones and write nothing. */
+/* (pci.c calls these two before the device's BAR handlers.) BAR accesses that fall into the table
+ * or PBA; return false when [offset, len) is not theirs. Odd widths and straddling accesses read
+ * ones and write nothing. */
 bool msix_read(struct msix *msix, unsigned bar, uint64_t offset, void *data, unsigned len);
 bool msix_write(struct msix *msix, unsigned bar, uint64_t offset, const void *data, unsigned len);
 
@@ -33,9 +34,12 @@ void msix_raise(struct msix *msix, unsigned vector);
 
 void msix_set_deferred(struct msix *msix, bool deferred);
 
-/* Reads of configuration space call this when the control word changed (enable, function mask). For
- * pci.c. */
+/* The control word (enable, function mask) may have changed. For pci.c, which holds the
+ * configuration lock. */
 void msix_control_written(struct msix *msix);
+
+/* Where the capability is in configuration space. */
+unsigned msix_cap_offset(const struct msix *msix);
 
 void msix_reset(struct msix *msix);
 int msix_save(struct msix *msix, struct buf *out);

@@ -35,19 +35,20 @@ struct pci_segment;
 
 struct pci_device_ops {
 	/* A guest's access to memory BAR `bar`; offset + len <= its size; len 1, 2, 4, 8. vCPU
-	 * threads, several at once. */
+	 * threads, several at once. What falls into the MSI-X table or PBA does not come here. */
 	void (*bar_read)(struct pci_device *pdev, unsigned bar, uint64_t offset, void *data,
 			 unsigned len);
 	void (*bar_write)(struct pci_device *pdev, unsigned bar, uint64_t offset, const void *data,
 			  unsigned len);
 	/*
 	 * BAR `bar` is decoded at `base` from now on (mapped), or no longer (base 0, mapped false):
-	 * the place to move ioeventfds. Called with the device's configuration lock held. May be
-	 * NULL.
+	 * the place to move ioeventfds. A move is both calls, off first. Called with the device's
+	 * configuration lock held. May be NULL.
 	 */
 	void (*bar_moved)(struct pci_device *pdev, unsigned bar, uint64_t base, bool mapped);
 	/* The guest wrote / is about to read [offset, offset + len) of a capability that the device
-	 * handles itself (pci_add_capability with hook). May be NULL. */
+	 * handles itself (pci_device_add_capability, hooked). The configuration lock is held; both
+	 * may look at and change pdev->config there. May be NULL. */
 	void (*config_written)(struct pci_device *pdev, unsigned offset, unsigned len);
 	void (*config_reading)(struct pci_device *pdev, unsigned offset, unsigned len);
 };
@@ -58,6 +59,7 @@ struct pci_bar {
 	bool prefetchable;
 	uint64_t size_bytes; /* power of two, >= 4096 */
 	uint64_t base;	     /* where it decodes, or was last programmed */
+	uint64_t home;	     /* where pci_attach() put it */
 	bool mapped;	     /* on the bus now */
 	struct bus_range range;
 	struct pci_device *pdev;
@@ -74,6 +76,7 @@ struct pci_device {
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t writable[PCI_CONFIG_SIZE]; /* bits that the guest may change */
 	uint8_t hooked[PCI_CONFIG_SIZE];   /* non-zero: bytes for config_written/config_reading */
+	uint8_t power_on[PCI_CONFIG_SIZE]; /* config as pci_attach() left it */
 	struct pci_bar bars[PCI_NUM_BARS];
 	struct msix *msix; /* NULL = none; owned by whoever created it */
 	unsigned cap_end;  /* next free byte for capabilities */
@@ -110,12 +113,17 @@ struct pci_segment_params {
 	const struct guest_memory *memory; /* BARs must not lie over it */
 };
 
-/* Puts ECAM on `mmio` and, for segment 0, 0xCF8..0xCFF on `pio`; creates the host bridge in slot 0.
- */
+/* Puts ECAM on `mmio` and, for segment 0, 0xCF8..0xCFF on `pio` (may be NULL for others) and the
+ * host bridge 8086:0d57 into slot 0. Segment 0's slot 0 is therefore taken, others' is free. */
 int pci_segment_new(const struct pci_segment_params *params, struct bus *mmio, struct bus *pio,
 		    struct pci_segment **ret_segment, struct err *err);
 void pci_segment_free(struct pci_segment *segment); /* all devices are detached */
 const struct pci_segment_params *pci_segment_params(const struct pci_segment *segment);
+
+/* The bridge's configuration space and the address that 0xCF8 holds; not the devices. At rest. */
+void pci_segment_reset(struct pci_segment *segment);
+int pci_segment_save(struct pci_segment *segment, struct buf *out);
+int pci_segment_load(struct pci_segment *segment, struct cursor *in, struct err *err);
 
 /*
  * Plugs the function into `slot` (-1 = lowest free), gives its BARs addresses from the windows
