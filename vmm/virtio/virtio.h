@@ -10,12 +10,15 @@
  * realize. DRIVER_OK starts it: virtio.c validates and starts the queues, then calls ops->start(),
  * which hands each queue to its thread (loop_post) and returns. Stopping is asynchronous:
  * ops->stop() tells the threads to finish what is in flight, and releases the barrier when no
- * thread touches the queues any more. Driver reset, pause and tear-down are all "stop, then ...":
- * after a driver reset the status register reads non-zero until the data path is at rest, as the
- * specification lets drivers expect (2.1.2, 4.1.4.3.1).
+ * thread touches the queues any more; the main loop then does what the stop was for. Driver reset
+ * and pause are both "stop, then ...", and may ask for the same stop: after a driver reset the
+ * status register reads non-zero until the data path is at rest, as the specification lets drivers
+ * expect (2.1.2, 4.1.4.3.1), and a pause that meets a reset waits for it. A device that is torn
+ * down has been quiesced before.
  *
  * A queue that meets nonsense calls virtio_needs_reset(): DEVICE_NEEDS_RESET is set and the driver
- * told; after its reset the device works again.
+ * told; after its reset the device works again. A device in that state is not started again by a
+ * resume.
  *
  * Queue configuration is only writable between FEATURES_OK and DRIVER_OK; feature bits only before
  * FEATURES_OK; status bits can only be added, or all cleared.
@@ -81,20 +84,24 @@ struct virtio_device {
 	uint8_t status;
 	atomic_bool needs_reset;
 	atomic_uint config_generation;
-	bool started; /* data path going */
-	bool paused;  /* by quiesce(); a start is deferred to resume() */
-	bool resetting;
-	struct quiesce reset_wait;
+	bool started;	/* data path going, or coming to rest */
+	bool stopping;	/* ops->stop() was called, rest_wait is not over */
+	bool paused;	/* by quiesce(); a start is deferred to resume() */
+	bool resetting; /* by the driver, while stopping */
+	struct quiesce rest_wait;
+	struct quiesce *pause_wait; /* held until at rest; NULL when nobody waits */
 };
 
 /*
  * Fills the base for a device with `num_queues` queues of at most queue_size; creates the kick
- * eventfds. `dev_ops` are those of virtio_device_ops_init() below with the device's own realize,
- * unrealize and free. Returns 0 or negative errno.
+ * eventfds. `dev_ops`: the generic members below with the device's own realize, unrealize and free.
+ * Returns 0 or negative errno, with nothing left to undo. The caller has zeroed *vdev.
  */
 int virtio_device_init(struct virtio_device *vdev, const struct device_ops *dev_ops,
 		       const struct virtio_ops *ops, const struct device_host *host, const char *id,
 		       unsigned num_queues, uint16_t queue_size, struct err *err);
+
+/* At rest, threads joined. Also for one that was zeroed and never initialised. */
 void virtio_device_fini(struct virtio_device *vdev);
 
 /* Generic members for the device's `struct device_ops`. */
@@ -104,23 +111,54 @@ void virtio_device_resume(struct device *dev);
 int virtio_device_save(struct device *dev, struct buf *out);
 int virtio_device_load(struct device *dev, struct cursor *in, struct err *err);
 
-/* The transport's calls: vCPU threads. */
+/* Connects the transport (NULL, NULL: none). While nothing else calls the device. */
 void virtio_set_transport(struct virtio_device *vdev, const struct virtio_transport_ops *ops,
 			  void *transport);
+
+/* The transport's calls: vCPU threads. */
+
 uint64_t virtio_offered_features(struct virtio_device *vdev);
+
+/* Whether FEATURES_OK may be set with these: all offered, and VERSION_1 among them. */
+bool virtio_features_acceptable(struct virtio_device *vdev, uint64_t features);
+
+/* What the driver wrote; word 0 or 1, others read 0. */
+uint32_t virtio_driver_features(struct virtio_device *vdev, unsigned word);
+
+/* Ignored from FEATURES_OK on, and for words beyond 1. */
 void virtio_set_driver_features(struct virtio_device *vdev, unsigned word, uint32_t value);
+
 uint8_t virtio_status(struct virtio_device *vdev);
+
+/* 0 asks for a reset; else adds bits, as far as that is legal (2.1, 3.1.1): read it back. */
 void virtio_set_status(struct virtio_device *vdev, uint8_t status);
-/* Changes the queue's configuration when that is legal now; returns whether it did. */
+
+/* A copy of the queue's configuration; a queue that does not exist has size 0. */
+struct virtqueue_config virtio_queue_config(struct virtio_device *vdev, unsigned queue);
+
+/* Changes the queue's configuration (but max_size) when that is legal now and the size is one;
+ * returns whether it did. An enabled queue keeps what it has until reset. */
 bool virtio_configure_queue(struct virtio_device *vdev, unsigned queue,
 			    const struct virtqueue_config *config);
+
+/* The driver's notification, where it did not take the way of the ioeventfd. Queues that do not
+ * exist or are not enabled are not kicked. */
+void virtio_kick_queue(struct virtio_device *vdev, unsigned queue);
+
+/* len: 1, 2, 4 or 8; what the device does not have reads 0. */
 void virtio_config_read(struct virtio_device *vdev, uint32_t offset, void *data, unsigned len);
 void virtio_config_write(struct virtio_device *vdev, uint32_t offset, const void *data,
 			 unsigned len);
 
 /* The device's calls. Any thread. */
+
+/* Interrupts for `queue`: virtqueue_flush() said so. */
 void virtio_notify_queue(struct virtio_device *vdev, unsigned queue);
+
+/* The configuration space changed (under vdev->lock, given back by now). */
 void virtio_config_changed(struct virtio_device *vdev);
+
+/* The driver did something that the device cannot make sense of; `why` goes to the log. */
 void virtio_needs_reset(struct virtio_device *vdev, const char *why);
 
 static inline bool virtio_has_feature(const struct virtio_device *vdev, unsigned bit)
