@@ -41,7 +41,8 @@ LIBRARY_ROOMS = {
     "uv.h": ["base/loop*"],
     "uv/*": ["base/loop*"],
     "jansson.h": ["base/json*"],
-    "llhttp.h": ["base/http*"],
+    # Requests are read in one room, responses in the other.
+    "llhttp.h": ["base/http*", "shim/ctl/client*"],
     "netlink/*": ["net/netlink*"],
     "linux/netlink.h": ["net/netlink*"],
     "linux/rtnetlink.h": ["net/netlink*"],
