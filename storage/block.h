@@ -20,10 +20,11 @@ struct block_queue;
 struct block_params {
 	const char *path;
 	bool readonly;
-	bool direct;	  /* O_DIRECT; unaligned guest buffers are bounced */
+	bool direct;	  /* O_DIRECT; what is not aligned for it goes through the page cache */
 	bool sparse;	  /* discard and write-zeroes may punch holes */
 	bool no_io_uring; /* use the synchronous engine */
 	bool lock_whole;  /* OFD lock over everything rather than the image's bytes */
+	bool untyped;	  /* the client named no format: refuse what looks like another than raw */
 };
 
 struct block_info {
@@ -48,9 +49,11 @@ struct block_request {
 	/* result: 0 or negative errno. Queue's thread; never from inside block_submit(). */
 	void (*done)(struct block_request *req, int result);
 	/* the engine's */
-	uint64_t progress;
-	void *bounce;
+	struct block_queue *queue;
 	struct block_request *next;
+	uint64_t progress; /* bytes done; iov and iovcnt describe the rest */
+	bool buffered;	   /* not aligned for O_DIRECT */
+	bool zero_fill;	   /* write-zeroes that is being written out */
 	int result;
 };
 

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The io_uring engine.
+ *
+ * Theory of operation
+ *
+ * One ring a queue, used by the loop's thread alone; the loop polls the ring's fd. What is
+ * submitted between two kicks goes to the kernel in one system call. A seccomp filter cannot see
+ * into a ring, so the ring itself is restricted, before it is enabled, to the five operations that
+ * images need, on the image's registered descriptors and no others.
+ *
+ * The submission queue is as deep as the caller's bound on requests in flight, so it has room for
+ * each of them, resubmissions of short transfers included.
+ */
+#include "base/log.h"
+#include "base/loop.h"
+#include "storage/block_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+
+enum { FILE_IMAGE, FILE_BUFFERED };
+
+struct uring_queue {
+	struct block_queue base;
+	struct io_uring ring;
+	struct loop_fd *watch; /* made by the loop's thread at its first submission */
+	struct loop_task
+		resend; /* the kernel was short of memory, or the watch could not be made */
+};
+
+static void prepare_sqe(struct uring_queue *q, struct io_uring_sqe *sqe, struct block_request *req)
+{
+	const struct block *b = q->base.block;
+	uint64_t offset = req->offset + req->progress;
+	int file = block_step_buffered(b, req) ? FILE_BUFFERED : FILE_IMAGE;
+	size_t len;
+
+	if (req->zero_fill) {
+		const void *zeroes = block_zero_chunk(req, &len);
+
+		io_uring_prep_write(sqe, file, zeroes, (unsigned)len, offset);
+	} else if (req->op == BLOCK_READ) {
+		io_uring_prep_readv(sqe, file, req->iov, req->iovcnt, offset);
+	} else if (req->op == BLOCK_WRITE) {
+		io_uring_prep_writev(sqe, file, req->iov, req->iovcnt, offset);
+	} else if (req->op == BLOCK_FLUSH) {
+		io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
+	} else {
+		io_uring_prep_fallocate(sqe, file, block_fallocate_mode(b, req), (off_t)offset,
+					(off_t)req->len);
+	}
+	sqe->flags |= IOSQE_FIXED_FILE;
+	io_uring_sqe_set_data(sqe, req);
+}
+
+static void uring_submit(struct block_queue *queue, struct block_request *req)
+{
+	struct uring_queue *q = container_of(queue, struct uring_queue, base);
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+
+	/* As deep as the bound on requests: it can only be full of what was not sent yet. */
+	while (!sqe) {
+		io_uring_submit(&q->ring);
+		sqe = io_uring_get_sqe(&q->ring);
+	}
+	prepare_sqe(q, sqe, req);
+}
+
+static void reap(struct uring_queue *q)
+{
+	struct io_uring_cqe *cqe;
+
+	while (io_uring_peek_cqe(&q->ring, &cqe) == 0) {
+		struct block_request *req = io_uring_cqe_get_data(cqe);
+		int answer = cqe->res;
+
+		io_uring_cqe_seen(&q->ring, cqe);
+		if (block_step_done(req, answer)) {
+			q->base.in_flight--;
+			req->done(req, req->result);
+		} else {
+			uring_submit(&q->base, req);
+		}
+	}
+}
+
+static void ring_ready(struct loop_fd *h, unsigned events, void *arg)
+{
+	struct uring_queue *q = arg;
+
+	reap(q);
+	block_kick(&q->base);
+}
+
+static void uring_kick(struct block_queue *queue)
+{
+	struct uring_queue *q = container_of(queue, struct uring_queue, base);
+	bool again = false;
+
+	if (!q->watch &&
+	    loop_fd_new(queue->loop, q->ring.ring_fd, LOOP_READ, ring_ready, q, &q->watch) < 0)
+		again = true;
+	if (io_uring_sq_ready(&q->ring) && io_uring_submit(&q->ring) < 0)
+		again = true;
+	if (again)
+		loop_post(queue->loop, &q->resend);
+}
+
+static void resend(struct loop_task *task)
+{
+	struct uring_queue *q = task->arg;
+
+	reap(q);
+	uring_kick(&q->base);
+}
+
+static void uring_fini(struct block_queue *queue)
+{
+	struct uring_queue *q = container_of(queue, struct uring_queue, base);
+
+	loop_task_cancel(queue->loop, &q->resend);
+	loop_fd_free(q->watch);
+	io_uring_queue_exit(&q->ring);
+}
+
+static const struct block_engine uring_engine = {
+	.name = "io_uring",
+	.fini = uring_fini,
+	.submit = uring_submit,
+	.kick = uring_kick,
+};
+
+/* What the ring may ever be asked to do. */
+static int restrict_ring(struct io_uring *ring)
+{
+	static const uint8_t ops[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_WRITE,
+				      IORING_OP_FSYNC, IORING_OP_FALLOCATE};
+	struct io_uring_restriction rules[ARRAY_SIZE(ops) + 2] = {0};
+	unsigned n = 0;
+
+	for (; n < ARRAY_SIZE(ops); n++) {
+		rules[n].opcode = IORING_RESTRICTION_SQE_OP;
+		rules[n].sqe_op = ops[n];
+	}
+	rules[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
+	rules[n++].sqe_flags = IOSQE_FIXED_FILE;
+	rules[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+	rules[n++].sqe_flags = IOSQE_FIXED_FILE;
+	return io_uring_register_restrictions(ring, rules, n);
+}
+
+static int prepare_ring(struct uring_queue *q, const struct block *block)
+{
+	int files[] = {[FILE_IMAGE] = block->fd, [FILE_BUFFERED] = block->buffered_fd};
+	int r = io_uring_register_files(&q->ring, files, block->buffered_fd >= 0 ? 2 : 1);
+
+	if (r >= 0)
+		r = restrict_ring(&q->ring);
+	if (r >= 0)
+		r = io_uring_enable_rings(&q->ring);
+	return r < 0 ? r : 0;
+}
+
+int block_queue_new_uring(struct block *block, struct loop *loop, unsigned depth,
+			  struct block_queue **ret_queue)
+{
+	struct uring_queue *q = calloc(1, sizeof(*q));
+	int r;
+
+	if (!q)
+		return -ENOMEM;
+	q->base = (struct block_queue){
+		.engine = &uring_engine, .block = block, .loop = loop, .depth = depth};
+	q->resend.fn = resend;
+	q->resend.arg = q;
+	r = io_uring_queue_init(depth, &q->ring, IORING_SETUP_R_DISABLED);
+	if (r < 0) {
+		free(q);
+		return r;
+	}
+	r = prepare_ring(q, block);
+	if (r < 0) {
+		io_uring_queue_exit(&q->ring);
+		free(q);
+		return r;
+	}
+	*ret_queue = &q->base;
+	return 0;
+}
