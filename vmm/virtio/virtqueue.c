@@ -434,6 +434,11 @@ bool virtqueue_has_work(const struct virtqueue *vq)
 	return vq->desc && !vq->broken && num_pending(vq);
 }
 
+void virtqueue_set_broken(struct virtqueue *vq)
+{
+	vq->broken = true;
+}
+
 /* --- bytes of a chain ----------------------------------------------------------------------- */
 
 /* Copies between `buf` and the bytes from `offset` on of n iovecs; returns how many. */
@@ -496,7 +501,7 @@ static const struct state_layout layout = {
 
 int virtqueue_save(const struct virtqueue *vq, struct buf *out)
 {
-	if (vq->num_in_flight)
+	if (vq->num_in_flight && !vq->broken)
 		return -EBUSY;
 	return state_save(out, &layout, vq);
 }

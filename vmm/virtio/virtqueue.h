@@ -112,6 +112,10 @@ bool virtqueue_enable_kicks(struct virtqueue *vq);
 /* Whether a chain waits. */
 bool virtqueue_has_work(const struct virtqueue *vq);
 
+/* The device met nonsense in a chain's bytes and will not go on: no pops until virtqueue_reset().
+ */
+void virtqueue_set_broken(struct virtqueue *vq);
+
 /* Helpers on chains: copy up to len bytes from the readable part at offset / to the writable part
  * at offset. Return bytes copied. */
 size_t virtqueue_chain_read(const struct virtqueue_chain *chain, size_t offset, void *dst,
@@ -119,6 +123,8 @@ size_t virtqueue_chain_read(const struct virtqueue_chain *chain, size_t offset, 
 size_t virtqueue_chain_write(const struct virtqueue_chain *chain, size_t offset, const void *src,
 			     size_t len);
 
+/* Indices; the configuration is the transport's. Not while in use with chains in flight (-EBUSY),
+ * unless the queue is broken: those are lost with it. */
 int virtqueue_save(const struct virtqueue *vq, struct buf *out);
 int virtqueue_load(struct virtqueue *vq, struct cursor *in, struct err *err);
 
