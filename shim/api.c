@@ -60,7 +60,7 @@ static char *error_text(const char *failure, const char *reason, const struct er
 {
 	AUTO_JSON struct json *array = json_new_array();
 
-	if (!array || json_append(array, text_value(failure, max)) < 0)
+	if (!array || (failure && json_append(array, text_value(failure, max)) < 0))
 		return NULL;
 	if (reason && json_append(array, text_value(reason, max)) < 0)
 		return NULL;

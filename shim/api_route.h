@@ -41,8 +41,8 @@ extern const size_t api_num_routes;
 /* Answers 200 with the JSON value (taken over); 500 when `value` is NULL (out of memory). */
 void api_reply_json(struct conn *conn, struct json *value);
 
-/* Answers with the status of err's kind and the array of `failure` and err's messages. `result`:
- * negative errno, told when err (may be NULL) is empty. */
+/* Answers with the status of err's kind and the array of `failure` (NULL: nothing) and err's
+ * messages. `result`: negative errno, told when err (may be NULL) is empty. */
 void api_reply_error(struct conn *conn, const char *failure, int result, const struct err *err);
 
 #endif

@@ -17,7 +17,6 @@
 struct call {
 	struct vm_request vm_request;
 	struct conn *conn;
-	const struct api_route *route;
 };
 
 static void on_done(struct vm_request *req, int result, const struct err *err)
@@ -25,7 +24,7 @@ static void on_done(struct vm_request *req, int result, const struct err *err)
 	struct call *call = container_of(req, struct call, vm_request);
 
 	if (result < 0)
-		api_reply_error(call->conn, call->route->failure, result, err);
+		api_reply_error(call->conn, NULL, result, err); /* the VM says what failed */
 	else
 		conn_reply(call->conn, 204, NULL);
 	free(call);
@@ -44,7 +43,6 @@ static int submit(struct api *api, struct conn *conn, const struct api_route *ro
 		.verb = route->verb, .config = config, .object = object, .done = on_done};
 	list_init(&call->vm_request.node);
 	call->conn = conn;
-	call->route = route;
 	vm_submit(api->vm, &call->vm_request);
 	return 0;
 }

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import sys
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+for directory in (HERE, os.path.dirname(HERE)):
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+from coracle import Coracle  # noqa: E402
+
+
+@pytest.fixture
+def vmm():
+    """A running coracle that serves its API and has no VM yet."""
+    with Coracle() as process:
+        process.ping()
+        yield process
