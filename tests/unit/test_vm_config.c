@@ -537,6 +537,20 @@ static void descriptors_are_owned_and_duplicated(void **state)
 	assert_int_equal(fcntl(copied, F_GETFD), -1);
 }
 
+static void descriptors_of_a_request_replace_the_numbers_in_it(void **state)
+{
+	AUTO_VM_CONFIG struct vm_config *c = config_from("{'net':[{'fds':[7],'num_queues':4}]}");
+	int fds[2] = {fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10),
+		      fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10)};
+	struct err err = ERR_INIT;
+
+	assert_int_equal(vm_config_net_set_fds(&c->net[0], fds, 1, &err), -EINVAL);
+	assert_int_equal(err.kind, ERR_BAD_REQUEST);
+	assert_int_equal(vm_config_net_set_fds(&c->net[0], fds, 2, &err), 0);
+	assert_int_equal(c->net[0].num_fds, 2);
+	assert_int_equal(c->net[0].fds[1], fds[1]);
+}
+
 static void tables_describe_themselves(void **state)
 {
 	AUTO_JSON struct json *json = config_table_describe(&vm_config_table);
@@ -578,6 +592,7 @@ int main(void)
 		cmocka_unit_test(a_device_is_added_and_removed),
 		cmocka_unit_test(a_second_vsock_is_refused_and_stays_the_callers),
 		cmocka_unit_test(descriptors_are_owned_and_duplicated),
+		cmocka_unit_test(descriptors_of_a_request_replace_the_numbers_in_it),
 		cmocka_unit_test(tables_describe_themselves),
 	};
 

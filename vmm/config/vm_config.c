@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/config/vm_config.h"
 
+#include "base/fd.h"
 #include "vmm/config/config_table.h"
 
 #include <errno.h>
@@ -181,6 +182,26 @@ int vm_config_add(struct vm_config *config, const struct config_table *table, vo
 			       field->name);
 	memcpy(element, obj, table->size);
 	memset(obj, 0, table->size);
+	return 0;
+}
+
+int vm_config_net_set_fds(struct net_config *net, const int *fds, size_t n, struct err *err)
+{
+	int *copy;
+
+	if (n == 0 || n > net->num_queues || n * 2 != net->num_queues)
+		return err_set_kind(err, ERR_BAD_REQUEST, -EINVAL,
+				    "%zu descriptors came for %u queues, must be one for each two",
+				    n, net->num_queues);
+	copy = calloc(n, sizeof(*copy));
+	if (!copy)
+		return err_set(err, -ENOMEM, "out of memory for descriptors");
+	memcpy(copy, fds, n * sizeof(*copy));
+	for (size_t i = 0; i < net->num_fds; i++)
+		fd_close(&net->fds[i]);
+	free(net->fds);
+	net->fds = copy;
+	net->num_fds = n;
 	return 0;
 }
 

@@ -512,6 +512,13 @@ bool vm_config_memory_is_shared(const struct vm_config *config);
 int vm_config_add(struct vm_config *config, const struct config_table *table, void *obj,
 		  struct err *err);
 
+/*
+ * Gives a network device the taps that came with its request: `n` of them, one per queue pair, in
+ * order. They replace what the list held and are taken over on success; on failure the caller keeps
+ * them. Returns 0, -ENOMEM, or -EINVAL (ERR_BAD_REQUEST) when 2 * n is not num_queues.
+ */
+int vm_config_net_set_fds(struct net_config *net, const int *fds, size_t n, struct err *err);
+
 /* Removes and frees the device with that id. Returns 0, or -ENOENT (ERR_NOT_FOUND). Memory zones
  * and rate-limit groups are not devices. */
 int vm_config_remove_device(struct vm_config *config, const char *id, struct err *err);
