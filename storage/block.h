@@ -66,8 +66,8 @@ const struct block_info *block_info(const struct block *block);
 /* Reads the size again (after a resize from outside). */
 int block_refresh(struct block *block, struct err *err);
 
-/* A way in for `loop`'s thread with up to `depth` requests in flight. Called on any thread before
- * the loop's thread uses it. */
+/* A way in with up to `depth` requests in flight. Its functions, this one too, are for the loop's
+ * thread alone. Returns 0 or negative errno. */
 int block_queue_new(struct block *block, struct loop *loop, unsigned depth,
 		    struct block_queue **ret_queue, struct err *err);
 void block_queue_free(

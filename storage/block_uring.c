@@ -97,14 +97,8 @@ static void ring_ready(struct loop_fd *h, unsigned events, void *arg)
 static void uring_kick(struct block_queue *queue)
 {
 	struct uring_queue *q = container_of(queue, struct uring_queue, base);
-	bool again = false;
 
-	if (!q->watch &&
-	    loop_fd_new(queue->loop, q->ring.ring_fd, LOOP_READ, ring_ready, q, &q->watch) < 0)
-		again = true;
 	if (io_uring_sq_ready(&q->ring) && io_uring_submit(&q->ring) < 0)
-		again = true;
-	if (again)
 		loop_post(queue->loop, &q->resend);
 }
 
@@ -160,6 +154,8 @@ static int prepare_ring(struct uring_queue *q, const struct block *block)
 		r = restrict_ring(&q->ring);
 	if (r >= 0)
 		r = io_uring_enable_rings(&q->ring);
+	if (r >= 0)
+		r = loop_fd_new(q->base.loop, q->ring.ring_fd, LOOP_READ, ring_ready, q, &q->watch);
 	return r < 0 ? r : 0;
 }
 
