@@ -169,7 +169,8 @@ def wait_until(condition, timeout=30, interval=0.02):
 
 # A VM that is never booted: only what vm.create needs, and no console that would want a terminal.
 MINIMAL_CONFIG = {
+    "cpus": {"boot_vcpus": 4, "max_vcpus": 4},
     "payload": {"kernel": "/nonexistent/vmlinux"},
-    "serial": {"mode": "Null"},
+    "serial": {"mode": "Off"},
     "console": {"mode": "Off"},
 }

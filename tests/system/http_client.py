@@ -34,8 +34,9 @@ class RawClient:
 
     def __init__(self, path, timeout=30):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(timeout)
+        # With a timeout set, connect(2) would not wait for room in the backlog.
         self.sock.connect(path)
+        self.sock.settimeout(timeout)
         self.buffer = b""
 
     def __enter__(self):
@@ -51,7 +52,8 @@ class RawClient:
         """Sends all of data; the descriptors go with its first byte."""
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         sent = self.sock.sendmsg([data], ancillary)
-        self.sock.sendall(data[sent:])
+        if sent < len(data):
+            self.sock.sendall(data[sent:])
 
     def request(self, method, path, body=None, fds=(), headers=()):
         """Sends a whole request at once and reads the answer. body: bytes, or something for json.dumps."""
