@@ -264,7 +264,6 @@ static const struct rule unbuilt[] = {
 	{"{'platform':{'oem_strings':['x']}}", "platform.oem_strings: SMBIOS tables"},
 	{"{'platform':{'tdx':true}}", "platform.tdx"},
 	{"{'pci_segments':[{}]}", "pci_segments"},
-	{"{'pvpanic':true}", "pvpanic"},
 	{"{'watchdog':true}", "watchdog"},
 	{"{'iommu':true}", "iommu"},
 	{"{'balloon':{'size':0}}", "balloon"},

@@ -297,7 +297,7 @@ static const struct config_field vm_rows[] = {
 	PTR_ROW(vsock, vsock_config_table, .unbuilt = "virtio-vsock"),
 	PTR_ROW(ivshmem, ivshmem_config_table, .unbuilt = "ivshmem"),
 	PTR_ROW(pvmemcontrol, pvmemcontrol_config_table, .unbuilt = "pvmemcontrol"),
-	ROW(vm_config, pvpanic, CONFIG_BOOL, .unbuilt = "pvpanic"),
+	ROW(vm_config, pvpanic, CONFIG_BOOL),
 	ROW(vm_config, iommu, CONFIG_BOOL, .flags = CF_OMIT_FALSE, .unbuilt = "a virtual IOMMU"),
 	ROW(vm_config, watchdog, CONFIG_BOOL, .unbuilt = "virtio-watchdog"),
 	LIST_ROW(numa, numa_config_table, .unbuilt = "NUMA nodes"),

@@ -326,22 +326,6 @@ static const struct chardev_client uart_client = {
 	.receive = uart_receive,
 };
 
-void uart_16550_connect(struct device *dev)
-{
-	struct uart_16550 *u = from_device(dev);
-
-	if (u->chardev)
-		chardev_attach(u->chardev, &uart_client, u);
-}
-
-void uart_16550_disconnect(struct device *dev)
-{
-	struct uart_16550 *u = from_device(dev);
-
-	if (u->chardev)
-		chardev_attach(u->chardev, NULL, NULL);
-}
-
 /* --- life --- */
 
 static int uart_realize(struct device *dev, struct err *err)
@@ -371,6 +355,23 @@ static void uart_reset(struct device *dev)
 	u->rx_head = u->rx_count = 0;
 	update_irq(u);
 	pthread_mutex_unlock(&u->lock);
+}
+
+/* Pause and resume happen on the main thread, where the chardev's client is set. */
+static void uart_quiesce(struct device *dev, struct quiesce *q)
+{
+	struct uart_16550 *u = from_device(dev);
+
+	if (u->chardev)
+		chardev_attach(u->chardev, NULL, NULL);
+}
+
+static void uart_resume(struct device *dev)
+{
+	struct uart_16550 *u = from_device(dev);
+
+	if (u->chardev)
+		chardev_attach(u->chardev, &uart_client, u);
 }
 
 static const struct state_field uart_fields[] = {
@@ -436,6 +437,8 @@ static const struct device_ops uart_ops = {
 	.realize = uart_realize,
 	.unrealize = uart_unrealize,
 	.reset = uart_reset,
+	.quiesce = uart_quiesce,
+	.resume = uart_resume,
 	.save = uart_save,
 	.load = uart_load,
 	.free = uart_free,

@@ -13,14 +13,10 @@ struct chardev;
 
 /*
  * A UART with its line at `chardev` (borrowed, outlives it; NULL: output is dropped). Id
- * "__serial". Any thread. Returns 0, -ENOMEM.
+ * "__serial". It takes input from the chardev between resume() and quiesce(). Any thread. Returns
+ * 0, -ENOMEM.
  */
 int uart_16550_new(const struct device_host *host, struct chardev *chardev, struct device **ret_dev,
 		   struct err *err);
-
-/* Takes input from the chardev from now on / no longer. Main thread. Disconnect before
- * unrealize(). */
-void uart_16550_connect(struct device *dev);
-void uart_16550_disconnect(struct device *dev);
 
 #endif

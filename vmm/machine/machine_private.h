@@ -34,7 +34,8 @@ struct machine {
 	struct device_host host; /* what devices see; its members are owned here */
 	struct cpus *cpus;
 	struct pci_segment *segment;
-	struct list nodes; /* struct machine_node */
+	struct list nodes;   /* struct machine_node */
+	uint32_t used_slots; /* of the PCI segment, one bit each */
 	struct device *ged;
 	unsigned phys_bits;
 	uint64_t platform_base; /* LAYOUT_PLATFORM_SIZE bytes of registers */
