@@ -62,6 +62,9 @@ void chardev_attach(struct chardev *dev, const struct chardev_client *client, vo
 /* Output. Any thread; never blocks; what does not fit is dropped. */
 void chardev_write(struct chardev *dev, const void *data, size_t len);
 
+/* Bytes of output dropped so far. Any thread. */
+uint64_t chardev_dropped(const struct chardev *dev);
+
 /* The front-end has room again. Any thread. */
 void chardev_kick(struct chardev *dev);
 

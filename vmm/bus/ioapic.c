@@ -104,7 +104,8 @@ static void send(struct ioapic *ioapic, unsigned pin)
 				 data & 0xffU, strerror(-rc));
 		return;
 	}
-	if (ioapic->entries[pin] & RTE_LEVEL)
+	/* What nobody took will not be ended by an EOI either. */
+	if (rc > 0 && ioapic->entries[pin] & RTE_LEVEL)
 		ioapic->entries[pin] |= RTE_REMOTE_IRR;
 }
 

@@ -233,5 +233,5 @@ int irq_send(struct irq_router *router, uint64_t address, uint32_t data)
 {
 	int rc = kvm_vm_signal_msi(router->vm, kvm_address(address), data);
 
-	return rc < 0 ? rc : 0;
+	return rc > 0 ? 1 : rc;
 }

@@ -58,7 +58,8 @@ void irq_msi_raise(struct irq_msi *msi);
 void irq_pin_route(struct irq_router *router, unsigned pin, bool routed, uint64_t address,
 		   uint32_t data);
 
-/* Sends a message now, past the table. Any thread. Returns 0 or negative errno. */
+/* Sends a message now, past the table. Any thread. Returns 1, 0 when no vCPU takes it (its APIC is
+ * off), or negative errno. */
 int irq_send(struct irq_router *router, uint64_t address, uint32_t data);
 
 /* --- IOAPIC (Intel 82093AA), 24 pins, in user space since KVM's irqchip is split --- */
