@@ -11,13 +11,13 @@
 #
 # Variables: SANITIZE=address,undefined | thread   WERROR=1   CC=clang   V=1
 
+comma := ,
 SANITIZE ?=
 ifneq ($(SANITIZE),)
 BUILD ?= build/san-$(subst $(comma),-,$(SANITIZE))
 else
 BUILD ?= build
 endif
-comma := ,
 SECONDS ?= 60
 
 CC ?= gcc
@@ -111,6 +111,36 @@ $(BUILD)/man/%: packaging/man/%.scd
 
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+# --- set-up, tests, demo ---------------------------------------------------------------------------------------------
+
+# A fresh machine has no compiler when this file is read: what needs tools or libraries runs in a second make.
+.PHONY: deps
+deps:
+	$(Q)packaging/install-deps
+
+.PHONY: guest-images
+guest-images:
+	$(Q)tests/guest/build-initramfs
+
+.PHONY: units
+units: $(UNIT_BIN)
+
+.PHONY: demo
+demo: deps
+	$(Q)$(MAKE) --no-print-directory all guest-images
+	$(Q)tests/kvmhost/run --quiet tests/demo/demo
+
+.PHONY: check
+check: deps
+	$(Q)$(MAKE) --no-print-directory all units guest-images WERROR=$(WERROR)
+	$(Q)$(MAKE) --no-print-directory all units SANITIZE=address,undefined OPT=-O1 WERROR=$(WERROR)
+	$(Q)tests/check all
+
+.PHONY: check-fast
+check-fast: deps
+	$(Q)$(MAKE) --no-print-directory all units WERROR=$(WERROR)
+	$(Q)tests/check fast
 
 .PHONY: clean
 clean:
