@@ -150,6 +150,11 @@ class Coracle:
                 pass
         return sorted(names)
 
+    def is_sanitized(self):
+        """Whether it is a build with AddressSanitizer, which keeps freed memory for a while."""
+        with open(f"/proc/{self.pid}/maps") as file:
+            return "libasan" in file.read()
+
     def rss_kib(self):
         with open(f"/proc/{self.pid}/status") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))

@@ -254,7 +254,7 @@ def test_slow_subscriber_holds_up_nothing_and_is_told_what_it_missed(vmm):
         make_events(vmm, 3500)
         assert vmm.ping()
         assert time.monotonic() - started < 60
-        assert vmm.rss_kib() < before + 8192
+        assert vmm.is_sanitized() or vmm.rss_kib() < before + 8192
         numbers, gaps = [], []
         while not numbers or numbers[-1] < 3801:
             event = slow.next()
