@@ -30,6 +30,14 @@
 
 #define U32 0xffffffffull
 
+/* <asm/prctl.h> of older systems lacks it. */
+#define REQ_XCOMP_GUEST_PERM 0x1025
+
+/* <linux/kvm.h> of older systems lacks it. */
+#ifndef KVM_GET_XSAVE2
+#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
+#endif
+
 /* clang-format off: a table is read by its columns */
 
 const struct sandbox_rule sandbox_rules[] = {
@@ -64,6 +72,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ARG(prctl, ROLES_WORK, 0, U32, PR_CAPBSET_READ, "dropping capabilities"),
 	ARG(prctl, ROLES_WORK, 0, U32, PR_CAPBSET_DROP, "dropping capabilities"),
 	ARG(prctl, ROLES_WORK, 0, U32, PR_CAP_AMBIENT, "dropping capabilities"),
+	ARG(arch_prctl, ROLES_WORK, 0, U32, REQ_XCOMP_GUEST_PERM, "AMX for the guest"),
 	ANY(seccomp, ROLES_WORK, "filters of new threads"),
 	ANY(capget, ROLES_WORK, "dropping capabilities"),
 	ANY(capset, ROLES_WORK, "dropping capabilities"),
@@ -189,6 +198,7 @@ const struct sandbox_ioctl sandbox_ioctls[] = {
 	{KVM_GET_LAPIC, VCPU_AND_WORK, "boot, save"},
 	{KVM_SET_LAPIC, VCPU_AND_WORK, "boot"},
 	{KVM_GET_XSAVE, VCPU_AND_WORK, "save"},
+	{KVM_GET_XSAVE2, VCPU_AND_WORK, "save"},
 	{KVM_SET_XSAVE, VCPU_AND_WORK, "load"},
 	{KVM_GET_XCRS, VCPU_AND_WORK, "save"},
 	{KVM_SET_XCRS, VCPU_AND_WORK, "load"},
@@ -241,6 +251,7 @@ const struct sandbox_ioctl sandbox_ioctls[] = {
 	{TCSETS, ROLES_WORK, "raw mode and back"},
 	{TCSETSW, ROLES_WORK, "raw mode and back"},
 	{TCSETSF, ROLES_WORK, "raw mode and back"},
+	{TIOCGPGRP, ROLES_WORK, "whether the terminal is ours to change"},
 	{TIOCGWINSZ, ROLES_ALL, "size of the console"},
 	{TIOCSWINSZ, ROLES_WORK, "size of the console"},
 	{TIOCGPTN, ROLES_WORK, "pseudo-terminals"},
