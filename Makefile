@@ -28,7 +28,7 @@ Q := $(if $(V),,@)
 
 # --- flags -----------------------------------------------------------------------------------------------------------
 
-PKGS := libuv jansson libnl-3.0 libnl-route-3.0 libseccomp liburing libcap-ng
+PKGS := libuv jansson libnl-3.0 libnl-route-3.0 libseccomp libcap-ng
 HAVE_SYSTEMD := $(shell $(PKG_CONFIG) --exists libsystemd 2>/dev/null && echo 1)
 ifeq ($(HAVE_SYSTEMD),1)
 PKGS += libsystemd
@@ -39,7 +39,8 @@ LLHTTP_SRC := /usr/share/llhttp
 
 # Deferred: a fresh machine has no pkg-config yet when `make check` reads this file.
 PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS = $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null)
+# Debian 12's shared liburing does not export the calls that restrict a ring; its static one has them.
+PKG_LIBS = $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) -l:liburing.a
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Wno-unused-parameter

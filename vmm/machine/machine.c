@@ -16,6 +16,7 @@
 #include "vmm/pci/pci.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* The last 64 KiB of the guest's physical space stay unused, as in Cloud Hypervisor's map. */
