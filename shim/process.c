@@ -51,7 +51,8 @@ struct process {
 	struct loop_fd *signals;
 	struct termios terminal; /* of stdin at the start */
 	bool has_terminal;
-	bool panicked; /* the guest that runs has reported a panic */
+	bool panicked;	/* the guest that runs has reported a panic */
+	bool signalled; /* a signal has asked for the end */
 	bool ending;
 	enum exit_code code;
 	struct vm_request create, boot, end;
@@ -134,8 +135,9 @@ static void on_signals(struct loop_fd *h, unsigned events, void *arg)
 			vm_console_resized(p->vm);
 			continue;
 		}
-		if (p->ending && p->code == EXIT_CODE_ORDERLY)
+		if (p->signalled)
 			leave_at_once(p);
+		p->signalled = true;
 		log_info("signal %u from process %u: ending", info.ssi_signo, info.ssi_pid);
 		finish(p, EXIT_CODE_ORDERLY);
 	}
