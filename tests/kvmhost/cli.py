@@ -103,7 +103,7 @@ def run_direct(args):
 
 
 class Lease:
-    """A host to run on: the one that stays, or one of our own that ends with us."""
+    """A host to run on that is up: the one that stays, or one of our own that ends with us. Raises HostDied, SetupError."""
 
     def __init__(self, args):
         self.args = args
@@ -111,25 +111,16 @@ class Lease:
         self.lifeline = -1
         self.lock = -1
         self.name = args.name
-        self.connection = None if args.alone else self._running()
-        if not self.connection:
-            self._boot_own()
+        self.facts = None
+        self.connection = None
+        if not args.alone:
+            self._take_running()
+        self.own = not self.connection
 
-    def _running(self):
-        connection = keeper.connect(self.args.name)
-        if connection and (self.args.out or self.args.share):
-            # What is shared is settled when a host boots.
-            facts = facts_of(connection)["settings"]
-            wanted = settings_of(self.args)
-            connection.close()
-            if (self.args.out and facts["out"] != wanted.out) or not set(wanted.shares) <= set(facts["shares"]):
-                if not self.args.quiet:
-                    note("the running host shares other directories; booting one for this command")
-                return None
-            return keeper.connect(self.args.name)
-        return connection
-
-    def _boot_own(self):
+    def boot(self):
+        """Boots a host of our own if there is none that stays."""
+        if not self.own:
+            return
         for slot in range(ALONE_SLOTS):
             self.name = f"alone-{slot}"
             self.lock = keeper.lock(self.name, wait=False)
@@ -137,14 +128,27 @@ class Lease:
                 break
         else:
             raise boot.SetupError(f"{ALONE_SLOTS} hosts are running already")
-        self.pid, self.lifeline = keeper.start(self.name, settings_of(self.args), alone=True)
+        self.pid, self.lifeline = keeper.start(self.name, settings_of(self.args), self.lock)
         self.connection = wait_for_socket(self.name, self.pid)
+        self.facts = facts_of(self.connection)
 
-    @property
-    def own(self):
-        return self.pid != 0
+    def _take_running(self):
+        connection = keeper.connect(self.args.name)
+        if not connection:
+            return
+        facts = facts_of(connection)
+        wanted = settings_of(self.args)
+        running = facts["settings"]
+        # What is shared is settled when a host boots.
+        if self.args.out and running["out"] != wanted.out or not set(wanted.shares) <= set(running["shares"]):
+            connection.close()
+            if not self.args.quiet:
+                note("the running host shares other directories; booting one for this command")
+            return
+        self.connection, self.facts = connection, facts
 
     def close(self):
+        """Ends a host of our own, and waits until it has ended."""
         if self.connection:
             self.connection.close()
         if self.lifeline >= 0:
@@ -169,7 +173,10 @@ def wait_for_socket(name, pid):
             return connection
         if os.waitpid(pid, os.WNOHANG)[0]:
             with open(os.path.join(keeper.directory_of(name), "keeper.log"), encoding="utf-8") as log:
-                raise boot.SetupError(log.read().strip().removeprefix("kvmhost: ") or "the keeper ended")
+                said = log.read().strip()
+            if said.startswith("dead: "):
+                raise HostDied(said[len("dead: ") :])
+            raise boot.SetupError(said or "the keeper ended")
         time.sleep(0.02)
 
 
@@ -188,42 +195,30 @@ def run_emulated(args):
     """The command on an emulated host; again on a fresh one if the host dies and --retry allows it."""
     stdin = Input()
     order = order_of(args)
-    attempts = 0
+    attempt = 1
     while True:
-        attempts += 1
-        lease = Lease(args)
+        lease = None
         try:
-            connection = lease.connection
-            order["env"]["KVMHOST_OUT"] = _out_of(args, lease)
-            client = Client(connection, order, stdin, args.timeout)
+            lease = Lease(args)
+            lease.boot()
+            order["env"]["KVMHOST_OUT"] = lease.facts["settings"]["out"]
+            client = Client(lease.connection, order, stdin, args.timeout)
             status = client.wait()
-            if status == TIMEOUT_STATUS and client.timed_out:
+            if client.timed_out:
                 note(f"over the time limit of {args.timeout:g} s")
             return status
         except HostDied as death:
-            again = attempts <= args.retry and stdin.replayable
-            note(f"THE EMULATED HOST DIED: {death} (console: {_console(lease.name)})")
-            settings = client.facts and client.facts["settings"]
+            note(f"THE EMULATED HOST DIED: {death} (console: {_console(lease.name if lease else args.name)})")
         finally:
-            lease.close()
-        note(f"this was try {attempts} of {args.retry + 1}; so far {stats.summary()}")
-        if not again:
+            if lease:
+                lease.close()
+        note(f"this was try {attempt} of {args.retry + 1}; so far {stats.summary()}")
+        if attempt > args.retry or not stdin.replayable:
             return DEAD_STATUS
+        attempt += 1
         stats.count("retries")
-        if not lease.own and settings is None or lease.lifeline >= 0:
-            continue
-        if settings and lease.name == args.name:
-            restart(args.name, settings)
-
-
-def _out_of(args, lease):
-    if lease.own:
-        return settings_of(args).out
-    connection = keeper.connect(lease.name)
-    if not connection:
-        raise HostDied("its keeper has gone")
-    with connection:
-        return facts_of(connection)["settings"]["out"]
+        if lease and not lease.own:
+            restart(args.name, lease.facts["settings"])
 
 
 def _console(name):
@@ -243,7 +238,7 @@ def restart(name, settings):
 
 
 def _start_staying(name, settings):
-    pid, _ = keeper.start(name, settings, alone=False)
+    pid, _ = keeper.start(name, settings, -1)
     with wait_for_socket(name, pid) as connection:
         return facts_of(connection)
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import struct
 import sys
 import termios
@@ -15,7 +16,7 @@ import kvmhost.protocol as p
 
 TIMEOUT_STATUS = 124
 DEAD_STATUS = 125
-# After a SIGTERM at the time limit, and between it and giving up on the host altogether.
+# Between the steps at the time limit: SIGTERM, SIGKILL for all that the command started, giving up on the host.
 GRACE_SECONDS = 5.0
 REPLAY_BYTES = 1 << 20
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -55,7 +56,7 @@ def window_size():
 
 
 class Client:
-    """One job on one connection; wait() returns its exit status."""
+    """One job on one connection to a host that is up; wait() returns its exit status."""
 
     def __init__(self, connection, order, stdin, timeout):
         self.connection = connection
@@ -68,7 +69,6 @@ class Client:
         self.deadline = None
         self.timed_out = False
         self.interrupts = 0
-        self.facts = None
         self.status = None
 
     def wait(self):
@@ -97,6 +97,8 @@ class Client:
 
     def _begin(self):
         self.order["time"] = time.time()
+        if self.timeout:
+            self.deadline = time.monotonic() + self.timeout
         self._send(p.START, {**self.order, **window_size()})
         if self.stdin.seen:
             for start in range(0, len(self.stdin.seen), p.CHUNK):
@@ -112,12 +114,12 @@ class Client:
         poll = select.poll()
         poll.register(wake, select.POLLIN)
         poll.register(self.connection, select.POLLIN | (select.POLLOUT if self.backlog else 0))
-        if not self.stdin.ended and self.window > 0 and self.facts:
+        if not self.stdin.ended and self.window > 0:
             poll.register(0, select.POLLIN)
         wait = None
-        if self.deadline:
+        if self.deadline is not None:
             wait = max(0, (self.deadline - time.monotonic()) * 1000)
-        for fd, _ in poll.poll(wait):
+        for fd, ready in poll.poll(wait):
             if fd == wake:
                 for number in os.read(wake, 64):
                     self._signal(number)
@@ -125,17 +127,19 @@ class Client:
                 data = self.stdin.read()
                 self.window -= len(data)
                 self._send(p.STDIN, data)
-            else:
+            elif ready & ~select.POLLOUT:
                 self._read()
         self._flush()
-        if self.deadline and time.monotonic() >= self.deadline:
+        if self.deadline is not None and time.monotonic() >= self.deadline:
             self._out_of_time()
 
     def _flush(self):
         try:
             while self.backlog:
-                sent = self.connection.send(self.backlog[: p.CHUNK])
+                sent = self.connection.send(self.backlog[: p.CHUNK], socket.MSG_DONTWAIT)
                 del self.backlog[:sent]
+        except BlockingIOError:
+            pass
         except OSError:
             self.backlog.clear()  # reading tells why
 
@@ -145,8 +149,8 @@ class Client:
                 self._send(p.WINDOW, window_size())
             return
         self.interrupts += number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if not self.facts or self.interrupts > 2:
-            # Not even up, or it does not listen: leaving ends the job.
+        if self.interrupts > 2:
+            # The host does not listen: leaving ends the job.
             self.status = 128 + number
         elif self.interrupts == 2:
             self._send(p.KILL)
@@ -180,10 +184,6 @@ class Client:
             self._print(1 if kind == p.STDOUT else 2, payload)
         elif kind == p.TAKEN:
             self.window += p.decode_json(payload)["bytes"]
-        elif kind == p.READY:
-            self.facts = p.decode_json(payload)
-            if self.timeout:
-                self.deadline = time.monotonic() + self.timeout
         elif kind == p.EXIT:
             self.status = p.decode_json(payload)["status"]
         elif kind == p.DEAD:

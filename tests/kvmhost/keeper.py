@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 
 import kvmhost.protocol as p
 from kvmhost import boot, stats
@@ -38,7 +39,6 @@ class _Client:
         self.job = job
         self.decoder = p.Decoder()
         self.backlog = bytearray()
-        self.waiting = []  # frames that came before the host was up
         self.started = False
         self.done = False
 
@@ -180,9 +180,7 @@ class Keeper:
     def _client_frame(self, client, kind, payload):
         if kind == p.STOP:
             self.stopping = True
-        elif not self.facts:
-            client.waiting.append((kind, payload))
-        else:
+        elif self.facts:  # a client speaks after READY
             if kind == p.START:
                 client.started = True
                 stats.count("commands")
@@ -238,9 +236,6 @@ class Keeper:
             self.facts["settings"] = vars(self.settings)
             for client in list(self.clients.values()):
                 self._send_client(client, p.READY, self.facts)
-                for waiting, data in client.waiting:
-                    self._client_frame(client, waiting, data)
-                client.waiting.clear()
         else:
             for client in list(self.clients.values()):
                 if client.job == job:
@@ -258,6 +253,7 @@ class Keeper:
         if self.death:
             self.death += _last_words(self.directory)
             stats.count_death(self.death)
+            print(f"dead: {self.death}", file=sys.stderr)
         reason = {"reason": self.death or "the host was told to stop"}
         for client in list(self.clients.values()):
             client.connection.setblocking(True)
@@ -271,18 +267,23 @@ class Keeper:
 
 
 def _last_words(directory):
-    """The line of the console's log that tells most about the death, if there is one."""
-    try:
-        with open(os.path.join(directory, "console.log"), "rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - (64 << 10)))
-            lines = log.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
+    """The line of the logs that tells most about the death, if there is one."""
+
+    def lines(name):
+        try:
+            with open(os.path.join(directory, name), "rb") as log:
+                log.seek(max(0, os.fstat(log.fileno()).st_size - (64 << 10)))
+                return log.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return []
+
+    console = lines("console.log")
     for sign in ("Kernel panic", "kvmhost: cannot start", "BUG: ", "Oops"):
-        for line in lines:
+        for line in console:
             if sign in line:
                 return f" ({line.strip()})"
-    return ""
+    said = [line for line in lines("qemu.log") if "warning: " not in line]
+    return f" ({said[-1].strip()})" if said else ""
 
 
 def _write(path, text):
@@ -290,9 +291,10 @@ def _write(path, text):
         file.write(text)
 
 
-def start(name, settings, alone):
-    """Forks a keeper. With alone, the host ends when the returned fd is closed; else it stays until it is stopped.
-    Returns (pid of the keeper, fd or -1). The caller holds the name's lock."""
+def start(name, settings, alone_lock):
+    """Forks a keeper. With a lock's fd, the host is its starter's alone: it ends when the returned fd is closed, and its
+    keeper holds the lock as long as it lives; with -1 it stays until it is stopped. Returns (pid of the keeper, fd or
+    -1). The caller holds the name's lock."""
     directory = directory_of(name)
     os.makedirs(directory, exist_ok=True)
     for stale in ("console.log", "sock"):
@@ -302,38 +304,45 @@ def start(name, settings, alone):
     _point_console_log(directory)
     theirs, ours = os.pipe()
     pid = os.fork()
-    if pid:
-        os.close(theirs)
-        if alone:
-            return pid, ours
-        os.close(ours)
-        return pid, -1
+    if not pid:
+        _keep(name, settings, theirs if alone_lock >= 0 else -1, [theirs, alone_lock] if alone_lock >= 0 else [])
+    os.close(theirs)
+    if alone_lock >= 0:
+        return pid, ours
+    os.close(ours)
+    return pid, -1
+
+
+def _keep(name, settings, lifeline, kept):
+    """The keeper's process; does not return."""
+    status = 1
     try:
         os.setsid()
-        os.close(ours)
-        if not alone:
-            os.close(theirs)
-            theirs = -1
-        log = os.open(os.path.join(directory, "keeper.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        path = os.path.join(directory_of(name), "keeper.log")
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         null = os.open("/dev/null", os.O_RDONLY)
         for target, fd in ((0, null), (1, log), (2, log)):
             os.dup2(fd, target)
-        os.closerange(3, theirs) if theirs > 3 else None
-        os.closerange(max(theirs, 2) + 1, 1024)
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd > 2 and fd not in kept:
+                try:
+                    os.close(fd)
+                except OSError:
+                    pass  # the one that lists the directory
+        signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda *_: sys.exit(1))
-        signal.set_wakeup_fd(-1)
         os.chdir("/")
-        Keeper(name, settings, theirs).run()
-        os._exit(0)
+        Keeper(name, settings, lifeline).run()
+        status = 0
     except boot.SetupError as error:
-        print(f"kvmhost: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
+    except SystemExit:
+        pass
     except BaseException:  # pylint: disable=broad-except
-        import traceback
-
         traceback.print_exc()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 def _point_console_log(directory):
