@@ -31,7 +31,9 @@ struct socket_end {
 	bool bound;	      /* the path is ours */
 	struct endpoint peer; /* fd -1 = no client */
 	bool want_input;
-	bool half_closed; /* the client sends no more */
+	bool half_closed; /* the client's input is read to its end */
+	bool ended;	  /* the client has hung up; there may be input left */
+	bool deaf;	  /* the client takes no more output */
 
 	uint8_t *history;
 	size_t capacity; /* power of two */
@@ -81,10 +83,14 @@ static void remember(struct socket_end *s, const uint8_t *data, size_t len)
 static void watch(struct chardev *dev)
 {
 	struct socket_end *s = dev->socket;
-	unsigned events = s->pos < s->end ? LOOP_WRITE : 0;
+	unsigned events = 0;
 
-	if (!s->half_closed)
-		events |= s->want_input ? LOOP_READ | LOOP_HANGUP : LOOP_HANGUP;
+	if (s->pos < s->end && !s->deaf)
+		events |= LOOP_WRITE;
+	if (s->want_input && !s->half_closed)
+		events |= LOOP_READ;
+	if (!s->ended && !s->half_closed)
+		events |= LOOP_HANGUP;
 	endpoint_watch(&s->peer, events);
 }
 
@@ -93,12 +99,23 @@ static void disconnect(struct chardev *dev)
 	endpoint_close(&dev->socket->peer);
 }
 
+/* A client that takes nothing is kept only for the input that it left behind. */
+static void forget_if_useless(struct chardev *dev)
+{
+	struct socket_end *s = dev->socket;
+
+	if (s->deaf && (s->half_closed || !dev->input))
+		disconnect(dev);
+	else
+		watch(dev);
+}
+
 /* Sends what the client has not had yet. */
 static void send_history(struct chardev *dev)
 {
 	struct socket_end *s = dev->socket;
 
-	if (s->peer.fd < 0)
+	if (s->peer.fd < 0 || s->deaf)
 		return;
 	if (s->pos < oldest(s)) {
 		dev->dropped += oldest(s) - s->pos;
@@ -112,7 +129,8 @@ static void send_history(struct chardev *dev)
 		if (sent == -EAGAIN)
 			break;
 		if (sent < 0) {
-			disconnect(dev);
+			s->deaf = true;
+			forget_if_useless(dev);
 			return;
 		}
 		s->pos += (uint64_t)sent;
@@ -120,19 +138,17 @@ static void send_history(struct chardev *dev)
 	watch(dev);
 }
 
-/* The client has ended its side. Gone for good, or only done with sending? The latter still gets
- * output. */
-static void on_client_end(struct chardev *dev)
+/* The client has hung up. Gone for good, or only done with sending? The latter still gets output.
+ */
+static void on_hangup(struct chardev *dev)
 {
 	struct socket_end *s = dev->socket;
 	struct pollfd pfd = {.fd = s->peer.fd};
 
-	if (poll(&pfd, 1, 0) > 0 && pfd.revents & (POLLHUP | POLLERR)) {
-		disconnect(dev);
-		return;
-	}
-	s->half_closed = true;
-	watch(dev);
+	s->ended = true;
+	if (poll(&pfd, 1, 0) > 0 && pfd.revents & (POLLHUP | POLLERR))
+		s->deaf = true;
+	forget_if_useless(dev);
 }
 
 static void on_peer_ready(void *arg, unsigned events)
@@ -144,9 +160,8 @@ static void on_peer_ready(void *arg, unsigned events)
 		chardev_readable(dev);
 	if (events & LOOP_WRITE && s->peer.fd >= 0)
 		send_history(dev);
-	/* With input wanted, the end comes behind the last byte of it. */
-	if (events & LOOP_HANGUP && s->peer.fd >= 0 && !s->want_input)
-		on_client_end(dev);
+	if (events & LOOP_HANGUP && s->peer.fd >= 0)
+		on_hangup(dev);
 }
 
 static void on_listener(struct loop_fd *h, unsigned events, void *arg)
@@ -161,7 +176,7 @@ static void on_listener(struct loop_fd *h, unsigned events, void *arg)
 	endpoint_own(&s->peer, fd);
 	s->peer.socket = true;
 	endpoint_on_ready(&s->peer, dev->loop, on_peer_ready, dev);
-	s->half_closed = false;
+	s->half_closed = s->ended = s->deaf = false;
 	s->want_input = false;
 	s->pos = oldest(s);
 	send_history(dev);
@@ -262,9 +277,10 @@ static ssize_t socket_read(struct chardev *dev, uint8_t *data, size_t len)
 	if (s->peer.fd < 0 || s->half_closed)
 		return -EAGAIN;
 	n = endpoint_read(&s->peer, data, len);
-	if (n == 0)
-		on_client_end(dev);
-	else if (n < 0 && n != -EAGAIN)
+	if (n == 0) {
+		s->half_closed = true;
+		on_hangup(dev);
+	} else if (n < 0 && n != -EAGAIN)
 		disconnect(dev);
 	/* Another client may come: this is never the end. */
 	return n <= 0 ? -EAGAIN : n;
