@@ -279,7 +279,6 @@ static void attach_on_main(struct loop_task *task)
 	struct virtio_console *con = task->arg;
 
 	chardev_attach(con->chardev, &client, con);
-	chardev_update_size(con->chardev);
 }
 
 static void detach_on_main(struct loop_task *task)
