@@ -250,7 +250,7 @@ static void flood_of_output_is_bounded_and_does_not_hold_up_a_reset(void **state
 		buffers[i] = (struct vring_buffer){.addr = TX_DATA, .len = 0x70000};
 	bring_up(t, FEATURES);
 	for (unsigned i = 0; i < QUEUE_SIZE; i++)
-		vring_add_indirect(&t->rings[TX], RX_DATA, buffers, 64);
+		vring_add_indirect(&t->rings[TX], RX_DATA + 1024 * (uint64_t)i, buffers, 64);
 	virtio_kick_queue(t->vdev, TX);
 	before = loop_now_ns();
 	driver_reset(&t->f, t->vdev);
