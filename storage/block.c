@@ -5,27 +5,35 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SECTOR 512
+#define SECTOR		 512
+#define MAX_DIRECT_ALIGN 4096
 
-/* --- opening
- * -------------------------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------------------------- */
 
 static int open_image(const struct block_params *params, int extra_flags, struct err *err)
 {
 	/* O_NONBLOCK: a FIFO must not hold us up before we see that it is one. */
-	int flags = (params->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | extra_flags;
-	int fd = open(params->path, flags);
+	int flags = (params->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
+		    extra_flags;
+	AUTO_FD int fd = open(params->path, flags);
+	int r;
 
 	if (fd < 0)
 		return err_set_errno(err, -errno, "cannot open %s%s", params->path,
 				     params->readonly ? "" : " for writing");
-	return fd;
+	/* An io_uring request on a non-blocking file fails with EAGAIN, again and again, where the
+	 * file system cannot do it without blocking. */
+	r = fd_set_nonblock(fd, false);
+	if (r < 0)
+		return err_set_errno(err, r, "cannot open %s", params->path);
+	return TAKE_FD(fd);
 }
 
 static int read_size(struct block *b, struct err *err)
@@ -47,55 +55,62 @@ static int read_size(struct block *b, struct err *err)
 	if (size % SECTOR)
 		log_warn("%s: the last %llu bytes are no whole sector and stay out of reach",
 			 b->path, (unsigned long long)(size % SECTOR));
-	b->info.size_bytes = size - size % SECTOR;
-	if (!b->info.size_bytes)
+	if (size < SECTOR)
 		return err_set(err, -EINVAL, "%s is empty", b->path);
+	b->info.size_bytes = size - size % SECTOR;
 	return 0;
 }
 
-/* Other formats begin with a signature; taking such a file for raw would hand its headers to the
- * guest. */
+/* Other formats have a signature; taking such a file for raw would hand its headers to the guest.
+ */
+static const struct {
+	const char *name;
+	const char magic[9];
+	size_t len;
+	bool at_end; /* in the last 512 bytes rather than the first */
+} foreign_formats[] = {
+	{"qcow2", "QFI\xfb", 4, false}, {"QED", "QED", 4, false},
+	{"VHDX", "vhdxfile", 8, false}, {"VMDK", "KDMV", 4, false},
+	{"VMDK", "COWD", 4, false},	{"VMDK", "# Disk D", 8, false},
+	{"VHD", "conectix", 8, false},	{"VHD", "conectix", 8, true},
+};
+
 static int refuse_foreign(const struct block *b, struct err *err)
 {
-	static const struct {
-		const char *name;
-		const char magic[9];
-		size_t len;
-	} formats[] = {
-		{"qcow2", "QFI\xfb", 4},
-		{"VHDX", "vhdxfile", 8},
-		{"VMDK", "KDMV", 4},
-		{"VHD", "conectix", 8},
-	};
-	uint8_t head[8];
 	int fd = b->buffered_fd >= 0 ? b->buffered_fd : b->fd;
+	uint8_t head[8], tail[8];
+	int r = fd_pread_all(fd, head, sizeof(head), 0);
 
-	if (fd_pread_all(fd, head, sizeof(head), 0) < 0)
-		return 0;
-	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
-		if (!memcmp(head, formats[i].magic, formats[i].len))
+	if (r >= 0)
+		r = fd_pread_all(fd, tail, sizeof(tail), (off_t)(b->info.size_bytes - SECTOR));
+	if (r < 0)
+		return err_set_errno(err, r, "cannot read %s", b->path);
+	for (size_t i = 0; i < ARRAY_SIZE(foreign_formats); i++) {
+		const uint8_t *bytes = foreign_formats[i].at_end ? tail : head;
+
+		if (!memcmp(bytes, foreign_formats[i].magic, foreign_formats[i].len))
 			return err_set_kind(err, ERR_BAD_REQUEST, -EINVAL,
 					    "%s looks like a %s image; say image_type Raw if it is "
 					    "to be taken as it is",
-					    b->path, formats[i].name);
+					    b->path, foreign_formats[i].name);
 	}
 	return 0;
 }
 
-/* Reads with ever coarser alignment until O_DIRECT is content. */
+/* Reads with ever coarser alignment, of the buffer too, until O_DIRECT is content. */
 static uint32_t probe_direct(const struct block *b)
 {
 	AUTO_FREE void *buf = NULL;
 
-	if (posix_memalign(&buf, 4096, 4096) != 0)
-		return 4096;
-	if (b->info.size_bytes < 4096)
-		return pread(b->fd, buf, SECTOR, 0) == SECTOR ? SECTOR : 4096;
-	for (uint32_t align = SECTOR; align < 4096; align *= 2) {
-		if (pread(b->fd, (uint8_t *)buf, align, align) == (ssize_t)align)
+	if (posix_memalign(&buf, MAX_DIRECT_ALIGN, 2 * MAX_DIRECT_ALIGN) != 0)
+		return MAX_DIRECT_ALIGN;
+	for (uint32_t align = SECTOR; align < MAX_DIRECT_ALIGN; align *= 2) {
+		off_t offset = b->info.size_bytes >= 2 * (uint64_t)align ? align : 0;
+
+		if (pread(b->fd, (uint8_t *)buf + align, align, offset) > 0)
 			return align;
 	}
-	return 4096;
+	return MAX_DIRECT_ALIGN;
 }
 
 static int lock_image(const struct block *b, const struct block_params *params, struct err *err)
@@ -109,8 +124,21 @@ static int lock_image(const struct block *b, const struct block_params *params, 
 	if (fcntl(b->fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
-		return err_set(err, -EAGAIN, "%s is in use by another process", b->path);
+		return err_set(err, -EAGAIN, "%s is in use by another process or disk", b->path);
 	return err_set_errno(err, -errno, "cannot lock %s", b->path);
+}
+
+/* What is not sparse has its blocks before the guest writes them. */
+static int allocate(const struct block *b, const struct block_params *params, struct err *err)
+{
+	if (params->sparse || params->readonly || b->is_device)
+		return 0;
+	if (fallocate(b->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)b->info.size_bytes) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP && errno != ENOSYS)
+		return err_set_errno(err, -errno, "cannot allocate the blocks of %s", b->path);
+	log_warn("%s: its file system cannot allocate blocks in advance", b->path);
+	return 0;
 }
 
 static void find_block_sizes(struct block *b)
@@ -160,7 +188,8 @@ static int prepare(struct block *b, const struct block_params *params, struct er
 	b->info.readonly = params->readonly;
 	b->info.can_discard = !params->readonly && params->sparse;
 	b->info.can_write_zeroes = !params->readonly;
-	return lock_image(b, params, err);
+	r = lock_image(b, params, err);
+	return r < 0 ? r : allocate(b, params, err);
 }
 
 int block_open(const struct block_params *params, struct block **ret_block, struct err *err)
@@ -203,8 +232,7 @@ int block_refresh(struct block *b, struct err *err)
 	return read_size(b, err);
 }
 
-/* --- queues
- * --------------------------------------------------------------------------------------- */
+/* --- queues -------------------------------------------------------------------------------- */
 
 int block_queue_new(struct block *b, struct loop *loop, unsigned depth,
 		    struct block_queue **ret_queue, struct err *err)
@@ -249,6 +277,7 @@ void block_submit(struct block_queue *queue, struct block_request *req)
 	req->next = NULL;
 	req->progress = 0;
 	req->result = 0;
+	req->retries = 0;
 	req->zero_fill = false;
 	req->buffered = b->buffered_fd >= 0 && (req->op == BLOCK_READ || req->op == BLOCK_WRITE) &&
 			!aligned(req, b->direct_align - 1);

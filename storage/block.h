@@ -21,7 +21,7 @@ struct block_params {
 	const char *path;
 	bool readonly;
 	bool direct;	  /* O_DIRECT; what is not aligned for it goes through the page cache */
-	bool sparse;	  /* discard and write-zeroes may punch holes */
+	bool sparse;	  /* discard and write-zeroes may punch holes; else blocks are allocated */
 	bool no_io_uring; /* use the synchronous engine */
 	bool lock_whole;  /* OFD lock over everything rather than the image's bytes */
 	bool untyped;	  /* the client named no format: refuse what looks like another than raw */
@@ -52,29 +52,34 @@ struct block_request {
 	struct block_queue *queue;
 	struct block_request *next;
 	uint64_t progress; /* bytes done; iov and iovcnt describe the rest */
+	unsigned retries;  /* since there was progress */
 	bool buffered;	   /* not aligned for O_DIRECT */
 	bool zero_fill;	   /* write-zeroes that is being written out */
 	int result;
 };
 
-/* Opens the image and takes an OFD lock on it (write lock unless readonly): -EAGAIN when another
- * process holds it. Worker thread. Returns 0 or negative errno. */
+/*
+ * Opens the image and takes an OFD lock on it (write lock unless readonly): -EAGAIN when somebody
+ * else holds it, this process included. Worker thread. Returns 0; -EINVAL for what is empty, no
+ * file or block device, or (untyped) of another format; or what the system said.
+ */
 int block_open(const struct block_params *params, struct block **ret_block, struct err *err);
 void block_close(struct block *block); /* all queues are closed; NULL is fine */
 const struct block_info *block_info(const struct block *block);
 
-/* Reads the size again (after a resize from outside). */
+/* Reads the size again (after a resize from outside). Returns 0 or negative errno, the size being
+ * as before then. */
 int block_refresh(struct block *block, struct err *err);
 
-/* A way in with up to `depth` requests in flight. Its functions, this one too, are for the loop's
- * thread alone. Returns 0 or negative errno. */
+/* A way in that is made for `depth` requests in flight (more have to wait). Its functions, this one
+ * too, are for the loop's thread alone. Returns 0 or negative errno. */
 int block_queue_new(struct block *block, struct loop *loop, unsigned depth,
 		    struct block_queue **ret_queue, struct err *err);
 void block_queue_free(
 	struct block_queue *queue); /* nothing in flight; on the loop's thread or after its end */
 
-/* Hands in a request whose range the caller has checked against block_info(); block_kick() sends
- * what was submitted since. Loop's thread. */
+/* Hands in a request whose range the caller has checked against block_info(), and which has at most
+ * IOV_MAX iovecs; block_kick() sends what was submitted since. Loop's thread. */
 void block_submit(struct block_queue *queue, struct block_request *req);
 void block_kick(struct block_queue *queue);
 

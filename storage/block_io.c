@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the engines share: short transfers, and zeroes where the file system has no call for them.
- */
+/* What the engines share: short transfers, ways round what the file system cannot do. */
 #include "storage/block_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 
-#define ZERO_CHUNK (64 * KIB)
+#define ZERO_CHUNK  (64 * KIB)
+#define MAX_RETRIES 1000
 
 static const uint8_t zeroes[ZERO_CHUNK] __attribute__((aligned(4096)));
 
@@ -49,19 +49,39 @@ static bool finish(struct block_request *req, int result)
 	return true;
 }
 
+/* What the file system has no call for, or not for this range. */
+static bool unsupported(ssize_t answer)
+{
+	return answer == -EOPNOTSUPP || answer == -ENOSYS || answer == -ENODEV || answer == -EINVAL;
+}
+
+/* Whether a step that failed can be made in another way, or again. */
+static bool try_otherwise(struct block_request *req, ssize_t answer)
+{
+	if (answer == -EINTR || answer == -EAGAIN)
+		return ++req->retries <= MAX_RETRIES;
+	if (req->op == BLOCK_WRITE_ZEROES && !req->zero_fill && unsupported(answer)) {
+		req->zero_fill = true;
+		return true;
+	}
+	/* Its alignment was fine for O_DIRECT as far as we know; so is the rest of a transfer that
+	 * ended at an odd byte. */
+	if (answer == -EINVAL && !req->buffered && req->queue->block->buffered_fd >= 0 &&
+	    (req->op == BLOCK_READ || req->op == BLOCK_WRITE)) {
+		req->buffered = true;
+		return true;
+	}
+	return false;
+}
+
 bool block_step_done(struct block_request *req, ssize_t answer)
 {
 	bool transfers = req->op == BLOCK_READ || req->op == BLOCK_WRITE || req->zero_fill;
 
-	if (answer == -EINTR || answer == -EAGAIN)
+	if (answer < 0 && try_otherwise(req, answer))
 		return false;
-	if (answer < 0 && req->op == BLOCK_WRITE_ZEROES && !req->zero_fill &&
-	    (answer == -EOPNOTSUPP || answer == -ENOSYS || answer == -EINVAL)) {
-		req->zero_fill = true;
-		return false;
-	}
 	/* A discard is a hint: where it cannot be followed nothing is lost. */
-	if (req->op == BLOCK_DISCARD && answer == -EOPNOTSUPP)
+	if (req->op == BLOCK_DISCARD && unsupported(answer))
 		return finish(req, 0);
 	if (answer < 0)
 		return finish(req, (int)answer);
@@ -70,6 +90,7 @@ bool block_step_done(struct block_request *req, ssize_t answer)
 	/* The range was within the image: an end of file here means that it shrank under us. */
 	if (answer == 0 && req->progress < req->len)
 		return finish(req, -EIO);
+	req->retries = 0;
 	req->progress += (uint64_t)answer;
 	if (req->progress >= req->len)
 		return finish(req, 0);

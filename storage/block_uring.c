@@ -5,12 +5,13 @@
  * Theory of operation
  *
  * One ring a queue, used by the loop's thread alone; the loop polls the ring's fd. What is
- * submitted between two kicks goes to the kernel in one system call. A seccomp filter cannot see
- * into a ring, so the ring itself is restricted, before it is enabled, to the five operations that
- * images need, on the image's registered descriptors and no others.
+ * submitted between two kicks is gathered in a list and goes to the kernel in one system call. A
+ * seccomp filter cannot see into a ring, so the ring itself is restricted, before it is enabled, to
+ * the five operations that images need, on the image's registered descriptors and no others.
  *
- * The submission queue is as deep as the caller's bound on requests in flight, so it has room for
- * each of them, resubmissions of short transfers included.
+ * The ring is as deep as the caller's bound on requests in flight; who exceeds it has requests wait
+ * in the list. When the kernel takes less than it is given, and there is no completion to go on
+ * from, a timer tries again.
  */
 #include "base/log.h"
 #include "base/loop.h"
@@ -20,14 +21,17 @@
 #include <fcntl.h>
 #include <liburing.h>
 
+#define RESEND_MS 1
+
 enum { FILE_IMAGE, FILE_BUFFERED };
 
 struct uring_queue {
 	struct block_queue base;
 	struct io_uring ring;
-	struct loop_fd *watch; /* made by the loop's thread at its first submission */
-	struct loop_task
-		resend; /* the kernel was short of memory, or the watch could not be made */
+	struct loop_fd *watch;
+	struct loop_timer *resend;   /* the kernel was short of something */
+	struct block_request *first; /* submitted, not yet in the ring */
+	struct block_request **last;
 };
 
 static void prepare_sqe(struct uring_queue *q, struct io_uring_sqe *sqe, struct block_request *req)
@@ -58,14 +62,10 @@ static void prepare_sqe(struct uring_queue *q, struct io_uring_sqe *sqe, struct 
 static void uring_submit(struct block_queue *queue, struct block_request *req)
 {
 	struct uring_queue *q = container_of(queue, struct uring_queue, base);
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
 
-	/* As deep as the bound on requests: it can only be full of what was not sent yet. */
-	while (!sqe) {
-		io_uring_submit(&q->ring);
-		sqe = io_uring_get_sqe(&q->ring);
-	}
-	prepare_sqe(q, sqe, req);
+	req->next = NULL;
+	*q->last = req;
+	q->last = &req->next;
 }
 
 static void reap(struct uring_queue *q)
@@ -94,17 +94,39 @@ static void ring_ready(struct loop_fd *h, unsigned events, void *arg)
 	block_kick(&q->base);
 }
 
+/* Puts what waits into the submission queue, as far as there is room. */
+static void fill(struct uring_queue *q)
+{
+	struct io_uring_sqe *sqe;
+
+	while (q->first && (sqe = io_uring_get_sqe(&q->ring))) {
+		struct block_request *req = q->first;
+
+		q->first = req->next;
+		if (!q->first)
+			q->last = &q->first;
+		prepare_sqe(q, sqe, req);
+	}
+}
+
 static void uring_kick(struct block_queue *queue)
 {
 	struct uring_queue *q = container_of(queue, struct uring_queue, base);
 
-	if (io_uring_sq_ready(&q->ring) && io_uring_submit(&q->ring) < 0)
-		loop_post(queue->loop, &q->resend);
+	fill(q);
+	while (io_uring_sq_ready(&q->ring)) {
+		/* The kernel may take fewer than it is given. */
+		if (io_uring_submit(&q->ring) <= 0) {
+			loop_timer_start(q->resend, RESEND_MS, 0);
+			return;
+		}
+		fill(q);
+	}
 }
 
-static void resend(struct loop_task *task)
+static void resend(struct loop_timer *timer, void *arg)
 {
-	struct uring_queue *q = task->arg;
+	struct uring_queue *q = arg;
 
 	reap(q);
 	uring_kick(&q->base);
@@ -114,7 +136,7 @@ static void uring_fini(struct block_queue *queue)
 {
 	struct uring_queue *q = container_of(queue, struct uring_queue, base);
 
-	loop_task_cancel(queue->loop, &q->resend);
+	loop_timer_free(q->resend);
 	loop_fd_free(q->watch);
 	io_uring_queue_exit(&q->ring);
 }
@@ -155,6 +177,8 @@ static int prepare_ring(struct uring_queue *q, const struct block *block)
 	if (r >= 0)
 		r = io_uring_enable_rings(&q->ring);
 	if (r >= 0)
+		r = loop_timer_new(q->base.loop, resend, q, &q->resend);
+	if (r >= 0)
 		r = loop_fd_new(q->base.loop, q->ring.ring_fd, LOOP_READ, ring_ready, q, &q->watch);
 	return r < 0 ? r : 0;
 }
@@ -169,8 +193,7 @@ int block_queue_new_uring(struct block *block, struct loop *loop, unsigned depth
 		return -ENOMEM;
 	q->base = (struct block_queue){
 		.engine = &uring_engine, .block = block, .loop = loop, .depth = depth};
-	q->resend.fn = resend;
-	q->resend.arg = q;
+	q->last = &q->first;
 	r = io_uring_queue_init(depth, &q->ring, IORING_SETUP_R_DISABLED);
 	if (r < 0) {
 		free(q);
@@ -178,7 +201,7 @@ int block_queue_new_uring(struct block *block, struct loop *loop, unsigned depth
 	}
 	r = prepare_ring(q, block);
 	if (r < 0) {
-		io_uring_queue_exit(&q->ring);
+		uring_fini(&q->base);
 		free(q);
 		return r;
 	}
