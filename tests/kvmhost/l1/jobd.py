@@ -110,6 +110,8 @@ def set_up_machine():
     write_file("/proc/sys/fs/suid_dumpable", "1")
     write_file("/proc/self/oom_score_adj", "-1000")
     run("ip", "link", "set", "lo", "up")
+    # What the kernel says while jobs run belongs on the console, where it outlives the host.
+    write_file("/proc/sys/kernel/printk", "7")
 
 
 def apply_config(config):
