@@ -184,6 +184,7 @@ const struct sandbox_ioctl sandbox_ioctls[] = {
 	{KVM_SET_GSI_ROUTING, VCPU_AND_WORK, "MSI-X vectors are written"},
 	{KVM_SIGNAL_MSI, ROLES_GUEST | ROLES_WORK, "I/O APIC, MSI without a route"},
 	{TUNSETOFFLOAD, ROLES_GUEST | ROLES_WORK, "features that the guest's driver accepts"},
+	{TUNSETQUEUE, ROLES_GUEST | ROLES_WORK, "queue pairs that the guest's driver uses"},
 
 	/* A vCPU's registers: set at boot, read for pause. */
 	{KVM_GET_REGS, VCPU_AND_WORK, "save"},
@@ -243,6 +244,7 @@ const struct sandbox_ioctl sandbox_ioctls[] = {
 	{TUNSETVNETHDRSZ, ROLES_WORK, "vnet header"},
 	{TUNGETVNETHDRSZ, ROLES_WORK, "vnet header"},
 	{TUNSETVNETLE, ROLES_WORK, "vnet header"},
+	{SIOCGIFHWADDR, ROLES_WORK, "whose a given tap is"},
 	{SIOCGIFINDEX, ROLES_WORK, "if_nametoindex()"},
 	{SIOCGIFNAME, ROLES_WORK, "if_indextoname()"},
 
@@ -257,7 +259,7 @@ const struct sandbox_ioctl sandbox_ioctls[] = {
 	{TIOCGPTN, ROLES_WORK, "pseudo-terminals"},
 	{TIOCSPTLCK, ROLES_WORK, "pseudo-terminals"},
 	{TIOCGPTPEER, ROLES_WORK, "pseudo-terminals"},
-	{FIONBIO, ROLES_WORK, "libuv"},
+	{FIONBIO, ROLES_WORK | ROLES_IO, "libuv, for what a loop watches"},
 	{FIONREAD, ROLES_WORK, "terminal input"},
 };
 
