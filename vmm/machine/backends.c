@@ -243,6 +243,7 @@ static int open_image(struct backends *b, const struct disk_config *disk, struct
 		.sparse = disk->sparse,
 		.no_io_uring = disk->disable_io_uring,
 		.lock_whole = disk->lock_granularity == LOCK_GRANULARITY_FULL,
+		.untyped = disk->image_type == IMAGE_TYPE_UNKNOWN,
 	};
 	struct backend_image *i;
 	int r;
