@@ -116,8 +116,9 @@ static int plug_new(struct machine *m, int created, struct device *dev, struct e
 static int add_platform(struct machine *m, struct err *err)
 {
 	struct device *dev = NULL;
-	int r = plug_new(m, acpi_pm_new(&m->host, &dev, err), dev, err);
+	int r = acpi_pm_new(&m->host, &dev, err);
 
+	r = plug_new(m, r, dev, err);
 	if (r >= 0) {
 		r = acpi_ged_new(&m->host, m->platform_base + PLATFORM_GED_OFFSET,
 				 LAYOUT_IRQ_FIRST_FREE, &m->ged, err);
@@ -141,11 +142,12 @@ static int add_platform(struct machine *m, struct err *err)
 static int add_serial(struct machine *m, struct err *err)
 {
 	struct device *dev = NULL;
+	int r;
 
 	if (m->config->serial.mode == CONSOLE_MODE_OFF)
 		return 0;
-	return plug_new(m, uart_16550_new(&m->host, backends_serial(m->backends), &dev, err), dev,
-			err);
+	r = uart_16550_new(&m->host, backends_serial(m->backends), &dev, err);
+	return plug_new(m, r, dev, err);
 }
 
 static int add_debug_console(struct machine *m, struct err *err)
