@@ -7,10 +7,6 @@
  * no lock. Two vCPUs that program one device at a time may see each other's selectors, as on any
  * hardware.
  *
- * Reads of the common configuration are served from an image of it that is made for each access, so
- * any width at any offset is in bounds. Writes take effect only in the widths that 4.1.3.1 asks of
- * drivers: whole fields, or either half of 64-bit ones.
- *
  * A queue's notification address is an ioeventfd while BAR0 is decoded; what arrives in user space
  * nevertheless (the PCI configuration access capability, a KVM that refuses) kicks all the same.
  *
@@ -21,8 +17,8 @@
 
 #include "base/endian.h"
 #include "base/log.h"
-#include "base/state.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/virtio/virtio_pci_internal.h"
 
 #include <errno.h>
 #include <linux/virtio_ids.h>
@@ -33,7 +29,6 @@
 #define BAR	      0
 #define BAR_SIZE      (512 * KIB)
 #define COMMON_OFFSET 0x0U
-#define COMMON_SIZE   56U
 #define ISR_OFFSET    0x2000U
 #define ISR_SIZE      1U
 #define DEVICE_OFFSET 0x4000U
@@ -45,10 +40,6 @@
 #define PBA_OFFSET    0x48000U
 
 #define PCI_CAP_VENDOR 0x09
-#define NO_VECTOR      0xffff
-
-#define ISR_QUEUE  1
-#define ISR_CONFIG 2
 
 /* Offsets of the configuration access capability's fields, 4.1.4.9. */
 #define WINDOW_BAR    4
@@ -59,174 +50,9 @@
 
 static_assert(VIRTIO_MAX_QUEUES * NOTIFY_STRIDE <= NOTIFY_SIZE, "a notification address a queue");
 
-struct virtio_pci {
-	struct device dev; /* first */
-	struct pci_device pdev;
-	struct virtio_device *vdev;
-	struct pci_segment *segment;
-	int wanted_slot;
-	unsigned window; /* offset of the configuration access capability */
-	_Atomic uint32_t device_feature_select;
-	_Atomic uint32_t driver_feature_select;
-	_Atomic uint16_t queue_select;
-	_Atomic uint16_t config_vector;
-	_Atomic uint16_t queue_vectors[VIRTIO_MAX_QUEUES];
-	_Atomic uint8_t isr;
-	/* Under the function's lock. */
-	uint64_t notify_base;			 /* ioeventfds are at; 0 = nowhere */
-	uint8_t notify_width[VIRTIO_MAX_QUEUES]; /* with which, plus 1; 0 = not registered */
-};
-
 static struct virtio_pci *from_pdev(struct pci_device *pdev)
 {
 	return container_of(pdev, struct virtio_pci, pdev);
-}
-
-/* --- common configuration, 4.1.4.3 ----------------------------------------------------------- */
-
-static void clear_registers(struct virtio_pci *vp)
-{
-	vp->device_feature_select = 0;
-	vp->driver_feature_select = 0;
-	vp->queue_select = 0;
-	vp->config_vector = NO_VECTOR;
-	for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++)
-		vp->queue_vectors[i] = NO_VECTOR;
-	vp->isr = 0;
-}
-
-static uint32_t offered_word(struct virtio_pci *vp, uint32_t word)
-{
-	return word > 1 ? 0 : (uint32_t)(virtio_offered_features(vp->vdev) >> 32 * word);
-}
-
-static void put_queue(struct virtio_pci *vp, uint8_t *image)
-{
-	uint16_t queue = vp->queue_select;
-	struct virtqueue_config config = virtio_queue_config(vp->vdev, queue);
-	bool exists = queue < vp->vdev->num_queues;
-
-	le_store(image + VIRTIO_PCI_COMMON_Q_SELECT, queue, 2);
-	le_store(image + VIRTIO_PCI_COMMON_Q_SIZE, config.size, 2);
-	le_store(image + VIRTIO_PCI_COMMON_Q_MSIX, exists ? vp->queue_vectors[queue] : NO_VECTOR,
-		 2);
-	le_store(image + VIRTIO_PCI_COMMON_Q_ENABLE, config.enabled, 2);
-	le_store(image + VIRTIO_PCI_COMMON_Q_NOFF, exists ? queue : 0, 2);
-	le_store(image + VIRTIO_PCI_COMMON_Q_DESCLO, config.desc.v, 8);
-	le_store(image + VIRTIO_PCI_COMMON_Q_AVAILLO, config.avail.v, 8);
-	le_store(image + VIRTIO_PCI_COMMON_Q_USEDLO, config.used.v, 8);
-}
-
-static void read_common(struct virtio_pci *vp, uint64_t offset, void *data, unsigned len)
-{
-	struct virtio_device *vdev = vp->vdev;
-	uint32_t offered = vp->device_feature_select, accepted = vp->driver_feature_select;
-	uint8_t image[COMMON_SIZE] = {0};
-
-	le_store(image + VIRTIO_PCI_COMMON_DFSELECT, offered, 4);
-	le_store(image + VIRTIO_PCI_COMMON_DF, offered_word(vp, offered), 4);
-	le_store(image + VIRTIO_PCI_COMMON_GFSELECT, accepted, 4);
-	le_store(image + VIRTIO_PCI_COMMON_GF, virtio_driver_features(vdev, accepted), 4);
-	le_store(image + VIRTIO_PCI_COMMON_MSIX, vp->config_vector, 2);
-	le_store(image + VIRTIO_PCI_COMMON_NUMQ, vdev->num_queues, 2);
-	image[VIRTIO_PCI_COMMON_STATUS] = virtio_status(vdev);
-	image[VIRTIO_PCI_COMMON_CFGGENERATION] = (uint8_t)atomic_load(&vdev->config_generation);
-	put_queue(vp, image);
-	if (range_within(offset, len, 0, sizeof(image)))
-		memcpy(data, image + offset, len);
-}
-
-/* A vector that does not exist reads back as none: so the driver learns that it got none. */
-static uint16_t valid_vector(const struct virtio_pci *vp, uint32_t vector)
-{
-	return (uint16_t)(vector <= vp->vdev->num_queues ? vector : NO_VECTOR);
-}
-
-static void set_half(gpa_t *field, bool high, uint32_t value)
-{
-	unsigned shift = high ? 32 : 0;
-
-	field->v &= ~((uint64_t)UINT32_MAX << shift);
-	field->v |= (uint64_t)value << shift;
-}
-
-static void write_queue(struct virtio_pci *vp, unsigned field, uint32_t value)
-{
-	uint16_t queue = vp->queue_select;
-	struct virtqueue_config config = virtio_queue_config(vp->vdev, queue);
-
-	if (queue >= vp->vdev->num_queues)
-		return;
-	switch (field) {
-	case VIRTIO_PCI_COMMON_Q_MSIX: vp->queue_vectors[queue] = valid_vector(vp, value); return;
-	case VIRTIO_PCI_COMMON_Q_SIZE: config.size = (uint16_t)value; break;
-	case VIRTIO_PCI_COMMON_Q_ENABLE:
-		if (value != 1)
-			return; /* 4.1.4.3.2: only a reset disables */
-		config.enabled = true;
-		break;
-	case VIRTIO_PCI_COMMON_Q_DESCLO:
-	case VIRTIO_PCI_COMMON_Q_DESCHI: set_half(&config.desc, field & 4, value); break;
-	case VIRTIO_PCI_COMMON_Q_AVAILLO:
-	case VIRTIO_PCI_COMMON_Q_AVAILHI: set_half(&config.avail, field & 4, value); break;
-	case VIRTIO_PCI_COMMON_Q_USEDLO:
-	case VIRTIO_PCI_COMMON_Q_USEDHI: set_half(&config.used, field & 4, value); break;
-	default: return;
-	}
-	virtio_configure_queue(vp->vdev, queue, &config);
-}
-
-/* The width in which the field at `offset` is written; 0 for none, or one that is read only. */
-static unsigned written_width(uint64_t offset)
-{
-	switch (offset) {
-	case VIRTIO_PCI_COMMON_STATUS: return 1;
-	case VIRTIO_PCI_COMMON_MSIX:
-	case VIRTIO_PCI_COMMON_Q_SELECT:
-	case VIRTIO_PCI_COMMON_Q_SIZE:
-	case VIRTIO_PCI_COMMON_Q_MSIX:
-	case VIRTIO_PCI_COMMON_Q_ENABLE: return 2;
-	case VIRTIO_PCI_COMMON_DFSELECT:
-	case VIRTIO_PCI_COMMON_GFSELECT:
-	case VIRTIO_PCI_COMMON_GF:
-	case VIRTIO_PCI_COMMON_Q_DESCLO:
-	case VIRTIO_PCI_COMMON_Q_DESCHI:
-	case VIRTIO_PCI_COMMON_Q_AVAILLO:
-	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-	case VIRTIO_PCI_COMMON_Q_USEDLO:
-	case VIRTIO_PCI_COMMON_Q_USEDHI: return 4;
-	default: return 0;
-	}
-}
-
-static bool is_64bit_field(uint64_t offset)
-{
-	return offset == VIRTIO_PCI_COMMON_Q_DESCLO || offset == VIRTIO_PCI_COMMON_Q_AVAILLO ||
-	       offset == VIRTIO_PCI_COMMON_Q_USEDLO;
-}
-
-static void write_common(struct virtio_pci *vp, uint64_t offset, uint64_t value, unsigned len)
-{
-	uint32_t low = (uint32_t)value;
-
-	if (len == 8 && is_64bit_field(offset)) {
-		write_queue(vp, (unsigned)offset, low);
-		write_queue(vp, (unsigned)offset + 4, (uint32_t)(value >> 32));
-		return;
-	}
-	if (len != written_width(offset))
-		return;
-	switch (offset) {
-	case VIRTIO_PCI_COMMON_DFSELECT: vp->device_feature_select = low; break;
-	case VIRTIO_PCI_COMMON_GFSELECT: vp->driver_feature_select = low; break;
-	case VIRTIO_PCI_COMMON_GF:
-		virtio_set_driver_features(vp->vdev, vp->driver_feature_select, low);
-		break;
-	case VIRTIO_PCI_COMMON_MSIX: vp->config_vector = valid_vector(vp, low); break;
-	case VIRTIO_PCI_COMMON_STATUS: virtio_set_status(vp->vdev, (uint8_t)low); break;
-	case VIRTIO_PCI_COMMON_Q_SELECT: vp->queue_select = (uint16_t)low; break;
-	default: write_queue(vp, (unsigned)offset, low); break;
-	}
 }
 
 /* --- BAR 0 ----------------------------------------------------------------------------------- */
@@ -237,8 +63,8 @@ static void bar_read(struct pci_device *pdev, unsigned bar, uint64_t offset, voi
 	struct virtio_pci *vp = from_pdev(pdev);
 
 	memset(data, 0, len);
-	if (range_within(offset, len, COMMON_OFFSET, COMMON_SIZE))
-		read_common(vp, offset - COMMON_OFFSET, data, len);
+	if (range_within(offset, len, COMMON_OFFSET, VIRTIO_PCI_COMMON_SIZE))
+		virtio_pci_read_common(vp, offset - COMMON_OFFSET, data, len);
 	else if (offset == ISR_OFFSET)
 		*(uint8_t *)data = atomic_exchange(&vp->isr, 0); /* 4.1.4.5: reading clears */
 	else if (range_within(offset, len, DEVICE_OFFSET, DEVICE_SIZE))
@@ -250,8 +76,8 @@ static void bar_write(struct pci_device *pdev, unsigned bar, uint64_t offset, co
 {
 	struct virtio_pci *vp = from_pdev(pdev);
 
-	if (range_within(offset, len, COMMON_OFFSET, COMMON_SIZE))
-		write_common(vp, offset - COMMON_OFFSET, le_load(data, len), len);
+	if (range_within(offset, len, COMMON_OFFSET, VIRTIO_PCI_COMMON_SIZE))
+		virtio_pci_write_common(vp, offset - COMMON_OFFSET, le_load(data, len), len);
 	else if (range_within(offset, len, DEVICE_OFFSET, DEVICE_SIZE))
 		virtio_config_write(vp->vdev, (uint32_t)offset - DEVICE_OFFSET, data, len);
 	else if (range_within(offset, len, NOTIFY_OFFSET, NOTIFY_SIZE))
@@ -357,8 +183,8 @@ static void notify_queue(void *transport, unsigned queue)
 {
 	struct virtio_pci *vp = transport;
 
-	if (!(atomic_load_explicit(&vp->isr, memory_order_relaxed) & ISR_QUEUE))
-		atomic_fetch_or(&vp->isr, ISR_QUEUE);
+	if (!(atomic_load_explicit(&vp->isr, memory_order_relaxed) & VIRTIO_PCI_ISR_QUEUE_BIT))
+		atomic_fetch_or(&vp->isr, VIRTIO_PCI_ISR_QUEUE_BIT);
 	msix_raise(vp->pdev.msix, vp->queue_vectors[queue]);
 }
 
@@ -366,7 +192,7 @@ static void notify_config(void *transport)
 {
 	struct virtio_pci *vp = transport;
 
-	atomic_fetch_or(&vp->isr, ISR_CONFIG);
+	atomic_fetch_or(&vp->isr, VIRTIO_PCI_ISR_CONFIG_BIT);
 	msix_raise(vp->pdev.msix, vp->config_vector);
 }
 
@@ -375,7 +201,7 @@ static void activated(void *transport, bool active)
 	struct virtio_pci *vp = transport;
 
 	if (!active)
-		clear_registers(vp);
+		virtio_pci_clear_registers(vp);
 	msix_set_deferred(vp->pdev.msix, !active);
 }
 
@@ -406,7 +232,7 @@ static void reset(struct device *dev)
 {
 	struct virtio_pci *vp = container_of(dev, struct virtio_pci, dev);
 
-	clear_registers(vp);
+	virtio_pci_clear_registers(vp);
 	pci_device_reset(&vp->pdev);
 }
 
@@ -420,70 +246,23 @@ static void free_device(struct device *dev)
 	free(vp);
 }
 
-/* The transport's registers as plain integers. */
-struct registers {
-	uint32_t device_feature_select;
-	uint32_t driver_feature_select;
-	uint16_t queue_select;
-	uint16_t config_vector;
-	uint16_t queue_vectors[VIRTIO_MAX_QUEUES];
-	uint8_t isr;
-};
-
-static const struct state_field register_fields[] = {
-	STATE_FIELD(STATE_U32, struct registers, device_feature_select),
-	STATE_FIELD(STATE_U32, struct registers, driver_feature_select),
-	STATE_FIELD(STATE_U16, struct registers, queue_select),
-	STATE_FIELD(STATE_U16, struct registers, config_vector),
-	STATE_ARRAY(STATE_U16, struct registers, queue_vectors),
-	STATE_FIELD(STATE_U8, struct registers, isr),
-};
-
-static const struct state_layout register_layout = {
-	.name = "virtio-pci",
-	.version = 1,
-	.fields = register_fields,
-	.num_fields = ARRAY_SIZE(register_fields),
-	.struct_size = sizeof(struct registers),
-};
-
 static int save(struct device *dev, struct buf *out)
 {
 	struct virtio_pci *vp = container_of(dev, struct virtio_pci, dev);
-	struct registers regs = {
-		.device_feature_select = vp->device_feature_select,
-		.driver_feature_select = vp->driver_feature_select,
-		.queue_select = vp->queue_select,
-		.config_vector = vp->config_vector,
-		.isr = vp->isr,
-	};
-	int rc;
+	int rc = pci_device_save(&vp->pdev, out);
 
-	for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++)
-		regs.queue_vectors[i] = vp->queue_vectors[i];
-	rc = pci_device_save(&vp->pdev, out);
-	return rc < 0 ? rc : state_save(out, &register_layout, &regs);
+	return rc < 0 ? rc : virtio_pci_save_registers(vp, out);
 }
 
 static int load(struct device *dev, struct cursor *in, struct err *err)
 {
 	struct virtio_pci *vp = container_of(dev, struct virtio_pci, dev);
-	struct registers regs;
 	int rc;
 
 	rc = pci_device_load(&vp->pdev, in, err);
 	if (rc == 0)
-		rc = state_load(in, &register_layout, &regs, err);
-	if (rc < 0)
-		return err_wrap(err, rc, "%s: cannot load its state", dev->id);
-	vp->device_feature_select = regs.device_feature_select;
-	vp->driver_feature_select = regs.driver_feature_select;
-	vp->queue_select = regs.queue_select;
-	vp->config_vector = valid_vector(vp, regs.config_vector);
-	for (unsigned i = 0; i < VIRTIO_MAX_QUEUES; i++)
-		vp->queue_vectors[i] = valid_vector(vp, regs.queue_vectors[i]);
-	vp->isr = regs.isr & (ISR_QUEUE | ISR_CONFIG);
-	return 0;
+		rc = virtio_pci_load_registers(vp, in, err);
+	return rc < 0 ? err_wrap(err, rc, "%s: cannot load its state", dev->id) : 0;
 }
 
 static const struct device_ops device_ops = {
@@ -526,7 +305,7 @@ static int add_capabilities(struct virtio_pci *vp)
 		uint8_t type;
 		uint32_t offset, length;
 	} caps[] = {
-		{VIRTIO_PCI_CAP_COMMON_CFG, COMMON_OFFSET, COMMON_SIZE},
+		{VIRTIO_PCI_CAP_COMMON_CFG, COMMON_OFFSET, VIRTIO_PCI_COMMON_SIZE},
 		{VIRTIO_PCI_CAP_ISR_CFG, ISR_OFFSET, ISR_SIZE},
 		{VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE_OFFSET, DEVICE_SIZE},
 		{VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY_OFFSET, NOTIFY_SIZE},
@@ -595,7 +374,7 @@ int virtio_pci_new(const struct device_host *host, struct virtio_device *vdev,
 	vp->vdev = vdev;
 	vp->segment = segment;
 	vp->wanted_slot = slot;
-	clear_registers(vp);
+	virtio_pci_clear_registers(vp);
 	snprintf(id, sizeof(id), "_virtio-pci-%s", vdev->dev.id);
 	rc = device_init(&vp->dev, &device_ops, host, id, err);
 	if (rc == 0)
