@@ -55,15 +55,19 @@ static void add_kvm(struct device_fixture *f)
 	assert_int_equal(pci_segment_new(&params, f->host.mmio, f->host.pio, &f->segment, &err), 0);
 }
 
+void device_fixture_require_kvm(void)
+{
+	if (access("/dev/kvm", R_OK | W_OK) == 0)
+		return;
+	print_message("skipped: /dev/kvm cannot be opened here\n");
+	skip();
+}
+
 void device_fixture_init(struct device_fixture *f, bool with_kvm)
 {
 	struct guest_memory_params params = {.size_bytes = FIXTURE_MEMORY_BYTES};
 	struct err err = ERR_INIT;
 
-	if (with_kvm && access("/dev/kvm", R_OK | W_OK) < 0) {
-		print_message("skipped: /dev/kvm cannot be opened here\n");
-		skip();
-	}
 	memset(f, 0, sizeof(*f));
 	f->host.arg = f;
 	f->host.device_event = device_event;

@@ -24,8 +24,10 @@ struct device_fixture {
 	atomic_uint resets;
 };
 
-/* Sets *f up; asserts on failure. with_kvm: host.kvm, host.irq and segment too; where there is no
- * KVM it says so and skips the test. */
+/* Where there is no KVM, says so and skips the test. Before anything is allocated. */
+void device_fixture_require_kvm(void);
+
+/* Sets *f up; asserts on failure. with_kvm: host.kvm, host.irq and segment too. */
 void device_fixture_init(struct device_fixture *f, bool with_kvm);
 void device_fixture_fini(struct device_fixture *f);
 
