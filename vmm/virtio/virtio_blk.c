@@ -13,116 +13,39 @@
  * Stopping takes no more chains and is over when the last request in flight is answered. Everything
  * but construction, start and stop runs on the queue's thread.
  */
-#include "vmm/virtio/virtio_blk.h"
+#include "vmm/virtio/virtio_blk_private.h"
 
-#include "base/endian.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/state.h"
-#include "storage/block.h"
-#include "vmm/virtio/iothread.h"
-#include "vmm/virtio/virtio_blk_counters.h"
 
 #include <errno.h>
-#include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 #include <stdio.h>
 #include <string.h>
 
-#define SECTOR	     512
-#define SECTOR_SHIFT 9
-#define HEADER_BYTES 16
-#define MAX_SEGMENT  (1u << 22) /* sectors that one discard or write-zeroes may cover */
-#define MAX_IOV	     (256 + 2)	/* data descriptors, header and status */
-#define ID_BYTES     VIRTIO_BLK_ID_BYTES
+/* --- answers ------------------------------------------------------------------------------- */
 
-/* 5.2.6 */
-struct request_header {
-	le32_t type;
-	le32_t reserved;
-	le64_t sector;
-};
-static_assert(sizeof(struct request_header) == HEADER_BYTES, "5.2.6");
-
-/* 5.2.6.1 */
-struct range_segment {
-	le64_t sector;
-	le32_t num_sectors;
-	le32_t flags;
-};
-static_assert(sizeof(struct range_segment) == 16, "5.2.6.1");
-
-struct blk_queue;
-
-struct blk_request {
-	struct block_request io; /* first */
-	struct blk_queue *queue;
-	struct list node; /* in the queue's spares while idle */
-	struct virtqueue_chain chain;
-	struct iovec iov[MAX_IOV];  /* the chain's */
-	struct iovec data[MAX_IOV]; /* the engine's */
-	uint8_t *status;	    /* last writable byte of the chain */
-	enum block_op op;	    /* what the driver asked for */
-	bool flush_after;	    /* a write through: its flush is still to come */
-	uint64_t start_ns;
-};
-
-struct blk_queue {
-	struct virtio_blk *blk;
-	unsigned index;
-	struct iothread io;
-	struct virtio_blk_affinity affinity; /* owned copy */
-	struct loop_task start_task;
-	struct loop_task stop_task;
-	struct quiesce *at_rest; /* released once stopped */
-	/* The thread's, from start_task to rest. */
-	struct loop_fd *kick;
-	struct block_queue *image;
-	struct list spares; /* struct blk_request */
-	bool stopping;
-	bool starved; /* out of memory for a request; the next completion tries again */
-};
-
-struct virtio_blk {
-	struct virtio_device vdev; /* first */
-	struct block *image;
-	struct block_info info;
-	struct virtio_blk_config config;
-	char serial[ID_BYTES];
-	unsigned seg_max;
-	unsigned num_queues;
-	struct blk_queue *queues;
-	struct virtio_blk_counters counters;
-};
-
-static struct virtio_blk *from_vdev(struct virtio_device *vdev)
-{
-	return container_of(vdev, struct virtio_blk, vdev);
-}
-
-static struct virtqueue *vq_of(struct blk_queue *q)
-{
-	return &q->blk->vdev.queues[q->index];
-}
-
-/* --- answers
- * -------------------------------------------------------------------------------------- */
-
-/* Answers the chain and keeps the request for the next one. The status is the last byte of the
- * writable part, so all of that counts as written. */
+/* Answers the chain and keeps the request for the next one. The length counts from the start of
+ * the writable part (2.7.8.2), so it covers the status at its end only where there is no gap; what
+ * a request that failed has written is marked dirty all the same. */
 static void answer(struct blk_request *req, uint8_t status)
 {
 	struct blk_queue *q = req->queue;
+	struct virtqueue *vq = virtio_blk_vq(q);
+	const struct virtqueue_chain *chain = &req->chain;
+	bool no_gap = chain->in_bytes == 1 || (status == VIRTIO_BLK_S_OK && req->filled);
 
 	*req->status = status;
-	virtqueue_push(vq_of(q), &req->chain, req->chain.in_bytes);
+	for (unsigned i = chain->num_out; i < chain->num_out + chain->num_in; i++)
+		guest_memory_written(vq->memory, chain->iov[i].iov_base, chain->iov[i].iov_len);
+	virtqueue_push_head(vq, chain->head, no_gap ? chain->in_bytes : 0);
 	list_add_tail(&q->spares, &req->node);
 }
 
 static void publish(struct blk_queue *q)
 {
-	if (virtqueue_flush(vq_of(q)))
+	if (virtqueue_flush(virtio_blk_vq(q)))
 		virtio_notify_queue(&q->blk->vdev, q->index);
 }
 
@@ -154,146 +77,7 @@ static void done(struct block_request *io, int result)
 	q->starved = false;
 }
 
-/* --- requests
- * ------------------------------------------------------------------------------------- */
-
-static bool writes_through(const struct virtio_blk *blk)
-{
-	if (virtio_has_feature(&blk->vdev, VIRTIO_BLK_F_CONFIG_WCE))
-		return !blk->config.wce;
-	return !virtio_has_feature(&blk->vdev, VIRTIO_BLK_F_FLUSH);
-}
-
-/* Copies the iovecs from..to without their first `skip` and last `cut` bytes to the request's data.
- * The caller has checked that there are so many. */
-static void take_data(struct blk_request *req, const struct iovec *iov, unsigned n, size_t skip,
-		      size_t len)
-{
-	req->io.iov = req->data;
-	req->io.iovcnt = 0;
-	for (unsigned i = 0; i < n && len; i++) {
-		size_t part;
-
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		part = MIN(iov[i].iov_len - skip, len);
-		req->data[req->io.iovcnt++] = (struct iovec){
-			.iov_base = (uint8_t *)iov[i].iov_base + skip, .iov_len = part};
-		skip = 0;
-		len -= part;
-	}
-}
-
-/* Whether [sector, sector + bytes) is on the disk; sets the request's byte range. */
-static bool set_range(struct blk_request *req, uint64_t sector, uint64_t bytes)
-{
-	uint64_t capacity = req->queue->blk->info.size_bytes;
-
-	if (sector > capacity >> SECTOR_SHIFT ||
-	    !range_within(sector << SECTOR_SHIFT, bytes, 0, capacity))
-		return false;
-	req->io.offset = sector << SECTOR_SHIFT;
-	req->io.len = bytes;
-	return true;
-}
-
-static int prepare_read(struct blk_request *req, uint64_t sector)
-{
-	uint32_t bytes = req->chain.in_bytes - 1;
-
-	if (!bytes || bytes % SECTOR || !set_range(req, sector, bytes))
-		return VIRTIO_BLK_S_IOERR;
-	take_data(req, req->chain.iov + req->chain.num_out, req->chain.num_in, 0, bytes);
-	req->io.op = BLOCK_READ;
-	return -1;
-}
-
-static int prepare_write(struct blk_request *req, uint64_t sector)
-{
-	uint32_t bytes = req->chain.out_bytes - HEADER_BYTES;
-
-	if (req->queue->blk->info.readonly || !bytes || bytes % SECTOR ||
-	    !set_range(req, sector, bytes))
-		return VIRTIO_BLK_S_IOERR;
-	take_data(req, req->chain.iov, req->chain.num_out, HEADER_BYTES, bytes);
-	req->io.op = BLOCK_WRITE;
-	req->flush_after = writes_through(req->queue->blk);
-	return -1;
-}
-
-static int prepare_range(struct blk_request *req, uint32_t type)
-{
-	bool discard = type == VIRTIO_BLK_T_DISCARD;
-	const struct virtio_blk *blk = req->queue->blk;
-	struct range_segment segment;
-	uint32_t flags, sectors;
-
-	if (!virtio_has_feature(&blk->vdev,
-				discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES))
-		return VIRTIO_BLK_S_UNSUPP;
-	/* One segment is what the configuration offers. */
-	if (req->chain.out_bytes != HEADER_BYTES + sizeof(segment))
-		return VIRTIO_BLK_S_IOERR;
-	virtqueue_chain_read(&req->chain, HEADER_BYTES, &segment, sizeof(segment));
-	flags = le32_get(segment.flags);
-	sectors = le32_get(segment.num_sectors);
-	if (flags & ~(discard ? 0u : (unsigned)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP))
-		return VIRTIO_BLK_S_UNSUPP;
-	if (!sectors || sectors > MAX_SEGMENT ||
-	    !set_range(req, le64_get(segment.sector), (uint64_t)sectors << SECTOR_SHIFT))
-		return VIRTIO_BLK_S_IOERR;
-	req->io.op = discard ? BLOCK_DISCARD : BLOCK_WRITE_ZEROES;
-	req->io.unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
-	req->flush_after = !discard && writes_through(blk);
-	return -1;
-}
-
-static int get_id(struct blk_request *req)
-{
-	const char *serial = req->queue->blk->serial;
-	uint32_t room = req->chain.in_bytes - 1;
-
-	virtqueue_chain_write(&req->chain, 0, serial, MIN(room, (uint32_t)ID_BYTES));
-	return VIRTIO_BLK_S_OK;
-}
-
-/* Turns the chain into a request for the image. Returns -1 to hand it in, or the status to answer
- * at once. */
-static int prepare(struct blk_request *req)
-{
-	struct request_header header;
-	uint32_t type;
-
-	virtqueue_chain_read(&req->chain, 0, &header, sizeof(header));
-	type = le32_get(header.type);
-	switch (type) {
-	case VIRTIO_BLK_T_IN: return prepare_read(req, le64_get(header.sector));
-	case VIRTIO_BLK_T_OUT: return prepare_write(req, le64_get(header.sector));
-	case VIRTIO_BLK_T_FLUSH: req->io.op = BLOCK_FLUSH; return -1;
-	case VIRTIO_BLK_T_GET_ID: return get_id(req);
-	case VIRTIO_BLK_T_DISCARD:
-	case VIRTIO_BLK_T_WRITE_ZEROES:
-		if (req->queue->blk->info.readonly)
-			return VIRTIO_BLK_S_IOERR;
-		return prepare_range(req, type);
-	default: return VIRTIO_BLK_S_UNSUPP;
-	}
-}
-
-/* The byte for the status; NULL when the chain has none or no whole header, and so cannot be
- * answered. */
-static uint8_t *status_byte(const struct virtqueue_chain *chain)
-{
-	if (chain->out_bytes < HEADER_BYTES || !chain->in_bytes)
-		return NULL;
-	for (unsigned i = chain->num_out + chain->num_in; i-- > chain->num_out;) {
-		if (chain->iov[i].iov_len)
-			return (uint8_t *)chain->iov[i].iov_base + chain->iov[i].iov_len - 1;
-	}
-	return NULL;
-}
+/* --- requests ------------------------------------------------------------------------------ */
 
 static struct blk_request *get_spare(struct blk_queue *q)
 {
@@ -307,6 +91,7 @@ static struct blk_request *get_spare(struct blk_queue *q)
 	req->queue = q;
 	list_init(&req->node);
 	req->flush_after = false;
+	req->filled = false;
 	req->chain = (struct virtqueue_chain){.iov = req->iov, .max_iov = MAX_IOV};
 	return req;
 }
@@ -327,16 +112,16 @@ static int take_one(struct blk_queue *q)
 		q->starved = true;
 		return -ENOMEM;
 	}
-	r = virtqueue_pop(vq_of(q), &req->chain);
+	r = virtqueue_pop(virtio_blk_vq(q), &req->chain);
 	if (r == 1) {
-		req->status = status_byte(&req->chain);
+		req->status = virtio_blk_status_byte(&req->chain);
 		if (!req->status) {
-			virtqueue_set_broken(vq_of(q));
+			virtqueue_set_broken(virtio_blk_vq(q));
 			r = -EIO;
 		}
 	}
 	if (r == -E2BIG) {
-		virtqueue_set_broken(vq_of(q));
+		virtqueue_set_broken(virtio_blk_vq(q));
 		r = -EIO;
 	}
 	if (r <= 0) {
@@ -346,7 +131,7 @@ static int take_one(struct blk_queue *q)
 		return r;
 	}
 	req->start_ns = loop_now_ns();
-	status = prepare(req);
+	status = virtio_blk_prepare(req);
 	if (status >= 0)
 		answer(req, (uint8_t)status);
 	else
@@ -356,7 +141,7 @@ static int take_one(struct blk_queue *q)
 
 static void serve(struct blk_queue *q)
 {
-	struct virtqueue *vq = vq_of(q);
+	struct virtqueue *vq = virtio_blk_vq(q);
 	unsigned taken = 0;
 	int r;
 
@@ -381,26 +166,45 @@ static void on_kick(struct loop_fd *h, unsigned events, void *arg)
 	serve(q);
 }
 
-/* --- start and stop
- * ------------------------------------------------------------------------------- */
+/* --- start and stop ------------------------------------------------------------------------ */
+
+/* One request is there from the start: whoever finds no memory for another has its completion to
+ * wait for. */
+static int add_spare(struct blk_queue *q)
+{
+	struct blk_request *req = malloc(sizeof(*req));
+
+	if (!req)
+		return -ENOMEM;
+	list_add_tail(&q->spares, &req->node);
+	return 0;
+}
+
+static int set_up(struct blk_queue *q)
+{
+	struct virtio_device *vdev = &q->blk->vdev;
+	int r = add_spare(q);
+
+	if (r >= 0)
+		r = block_queue_new(q->blk->image, q->io.loop, virtio_blk_vq(q)->config.size,
+				    &q->image, NULL);
+	if (r >= 0)
+		r = loop_fd_new(q->io.loop, vdev->kick_fds[q->index], LOOP_READ, on_kick, q,
+				&q->kick);
+	return r;
+}
 
 static void start_on_thread(struct loop_task *task)
 {
 	struct blk_queue *q = task->arg;
-	struct virtio_device *vdev = &q->blk->vdev;
-	struct err err = ERR_INIT;
 
-	q->stopping = false;
-	if (!vdev->queues[q->index].config.enabled)
+	q->stopping = q->starved = false;
+	if (!virtio_blk_vq(q)->config.enabled)
 		return;
-	if (block_queue_new(q->blk->image, q->io.loop, vq_of(q)->config.size, &q->image, &err) <
-		    0 ||
-	    loop_fd_new(q->io.loop, vdev->kick_fds[q->index], LOOP_READ, on_kick, q, &q->kick) <
-		    0) {
-		virtio_needs_reset(vdev, "cannot reach its image or watch its queue");
-		return;
-	}
-	serve(q);
+	if (set_up(q) < 0)
+		virtio_needs_reset(&q->blk->vdev, "cannot reach its image or watch its queue");
+	else
+		serve(q);
 }
 
 /* Nothing is in flight any more. */
@@ -411,7 +215,7 @@ static void rest(struct blk_queue *q)
 	block_queue_free(TAKE(q->image));
 	while ((node = list_pop(&q->spares)))
 		free(container_of(node, struct blk_request, node));
-	quiesce_release(q->at_rest);
+	quiesce_release(TAKE(q->at_rest));
 }
 
 static void rest_on_thread(struct loop_task *task)
@@ -426,7 +230,7 @@ static void rest_on_thread(struct loop_task *task)
 
 static void start(struct virtio_device *vdev)
 {
-	struct virtio_blk *blk = from_vdev(vdev);
+	struct virtio_blk *blk = virtio_blk_from(vdev);
 
 	for (unsigned i = 0; i < blk->num_queues; i++)
 		loop_post(blk->queues[i].io.loop, &blk->queues[i].start_task);
@@ -434,7 +238,7 @@ static void start(struct virtio_device *vdev)
 
 static void stop(struct virtio_device *vdev, struct quiesce *quiesce)
 {
-	struct virtio_blk *blk = from_vdev(vdev);
+	struct virtio_blk *blk = virtio_blk_from(vdev);
 
 	for (unsigned i = 0; i < blk->num_queues; i++) {
 		quiesce_hold(quiesce);
@@ -443,110 +247,21 @@ static void stop(struct virtio_device *vdev, struct quiesce *quiesce)
 	}
 }
 
-/* --- what the driver sees
- * ------------------------------------------------------------------------- */
-
-static uint64_t features(struct virtio_device *vdev)
-{
-	const struct virtio_blk *blk = from_vdev(vdev);
-	uint64_t f = 1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
-		     1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_TOPOLOGY |
-		     1ULL << VIRTIO_BLK_F_CONFIG_WCE;
-
-	if (blk->info.readonly)
-		f |= 1ULL << VIRTIO_BLK_F_RO;
-	if (blk->num_queues > 1)
-		f |= 1ULL << VIRTIO_BLK_F_MQ;
-	if (blk->info.can_discard)
-		f |= 1ULL << VIRTIO_BLK_F_DISCARD;
-	if (blk->info.can_write_zeroes)
-		f |= 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
-	return f;
-}
-
-static void config_read(struct virtio_device *vdev, uint32_t offset, void *data, unsigned len)
-{
-	const struct virtio_blk *blk = from_vdev(vdev);
-
-	memset(data, 0, len);
-	if (offset < sizeof(blk->config))
-		memcpy(data, (const uint8_t *)&blk->config + offset,
-		       MIN((size_t)len, sizeof(blk->config) - offset));
-}
-
-/* Only the cache mode can be written (5.2.5). */
-static void config_write(struct virtio_device *vdev, uint32_t offset, const void *data,
-			 unsigned len)
-{
-	struct virtio_blk *blk = from_vdev(vdev);
-
-	if (offset == offsetof(struct virtio_blk_config, wce) && len == 1 &&
-	    virtio_has_feature(vdev, VIRTIO_BLK_F_CONFIG_WCE))
-		__atomic_store_n(&blk->config.wce, *(const uint8_t *)data & 1, __ATOMIC_RELAXED);
-}
-
-static void reset(struct virtio_device *vdev)
-{
-	from_vdev(vdev)->config.wce = 1;
-}
-
-static void fill_config(struct virtio_blk *blk)
-{
-	const struct block_info *info = &blk->info;
-	struct virtio_blk_config *c = &blk->config;
-	unsigned exp =
-		(unsigned)__builtin_ctz(info->physical_block_size / info->logical_block_size);
-
-	c->capacity = htole64(info->size_bytes >> SECTOR_SHIFT);
-	c->seg_max = htole32(blk->seg_max);
-	c->blk_size = htole32(info->logical_block_size);
-	c->physical_block_exp = (uint8_t)exp;
-	c->min_io_size = htole16((uint16_t)(1u << exp));
-	c->wce = 1;
-	c->num_queues = htole16((uint16_t)blk->num_queues);
-	c->max_discard_sectors = htole32(MAX_SEGMENT);
-	c->max_discard_seg = htole32(1);
-	c->discard_sector_alignment = htole32(info->logical_block_size >> SECTOR_SHIFT);
-	c->max_write_zeroes_sectors = htole32(MAX_SEGMENT);
-	c->max_write_zeroes_seg = htole32(1);
-	c->write_zeroes_may_unmap = info->can_discard;
-}
-
-static const struct state_field state_fields[] = {
-	STATE_FIELD(STATE_U8, struct virtio_blk_config, wce),
-};
-static const struct state_layout state_layout = {
-	.name = "virtio-blk",
-	.version = 1,
-	.fields = state_fields,
-	.num_fields = ARRAY_SIZE(state_fields),
-	.struct_size = sizeof(struct virtio_blk_config),
-};
-
-static int save(struct virtio_device *vdev, struct buf *out)
-{
-	return state_save(out, &state_layout, &from_vdev(vdev)->config);
-}
-
-static int load(struct virtio_device *vdev, struct cursor *in, struct err *err)
-{
-	return state_load(in, &state_layout, &from_vdev(vdev)->config, err);
-}
+/* --- what the driver sees ------------------------------------------------------------------ */
 
 static const struct virtio_ops virtio_ops = {
 	.device_id = VIRTIO_ID_BLOCK,
-	.features = features,
-	.config_read = config_read,
-	.config_write = config_write,
+	.features = virtio_blk_features,
+	.config_read = virtio_blk_config_read,
+	.config_write = virtio_blk_config_write,
 	.start = start,
 	.stop = stop,
-	.reset = reset,
-	.save = save,
-	.load = load,
+	.reset = virtio_blk_reset,
+	.save = virtio_blk_save,
+	.load = virtio_blk_load,
 };
 
-/* --- the device
- * ----------------------------------------------------------------------------------- */
+/* --- the device ---------------------------------------------------------------------------- */
 
 static int realize(struct device *dev, struct err *err)
 {
@@ -643,11 +358,12 @@ int virtio_blk_new(const struct device_host *host, const struct virtio_blk_param
 	blk->image = params->image;
 	blk->info = *block_info(params->image);
 	blk->seg_max = MIN(params->queue_size - 2u, MAX_IOV - 2u);
-	strncpy(blk->serial, serial, sizeof(blk->serial)); /* padded, not terminated (5.2.6.3) */
+	/* Padded, not terminated (5.2.6.3). */
+	memcpy(blk->serial, serial, MIN(strlen(serial), sizeof(blk->serial)));
 	virtio_blk_counters_init(&blk->counters);
 	r = init_queues(blk, params);
 	if (r >= 0) {
-		fill_config(blk);
+		virtio_blk_config_init(blk);
 		r = virtio_device_init(&blk->vdev, &device_ops, &virtio_ops, host, params->id,
 				       params->num_queues, params->queue_size, err);
 	} else {
