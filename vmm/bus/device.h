@@ -64,7 +64,7 @@ struct quiesce {
 	struct loop_task done;
 };
 
-/* The creator's own hold is taken by quiesce_init(); it gives it back with quiesce_release(). */
+/* Nobody holds it yet: the creator's own hold is its first quiesce_hold(). */
 void quiesce_init(struct quiesce *q, struct loop *loop, void (*done)(struct loop_task *task),
 		  void *arg);
 void quiesce_hold(struct quiesce *q);
