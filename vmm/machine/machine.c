@@ -393,7 +393,6 @@ static void cpus_at_rest(struct loop_task *task)
 	struct list *node;
 
 	quiesce_init(&m->pause, m->host.main_loop, devices_at_rest, m);
-	quiesce_hold(&m->pause);
 	list_for_each (node, &m->nodes) {
 		struct device *dev = container_of(node, struct machine_node, node)->dev;
 
@@ -408,7 +407,6 @@ void machine_pause(struct machine *m, void (*done)(void *arg), void *arg)
 	m->paused = done;
 	m->paused_arg = arg;
 	quiesce_init(&m->pause, m->host.main_loop, cpus_at_rest, m);
-	quiesce_hold(&m->pause);
 	cpus_pause(m->cpus, &m->pause);
 	quiesce_release(&m->pause);
 }
