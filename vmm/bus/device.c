@@ -8,7 +8,7 @@ void quiesce_init(struct quiesce *q, struct loop *loop, void (*done)(struct loop
 		  void *arg)
 {
 	memset(q, 0, sizeof(*q));
-	atomic_init(&q->holders, 0);
+	atomic_init(&q->holders, 1);
 	q->loop = loop;
 	q->done.fn = done;
 	q->done.arg = arg;

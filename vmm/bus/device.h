@@ -64,7 +64,7 @@ struct quiesce {
 	struct loop_task done;
 };
 
-/* Nobody holds it yet: the creator's own hold is its first quiesce_hold(). */
+/* Takes the creator's own hold, which it gives back with quiesce_release(). */
 void quiesce_init(struct quiesce *q, struct loop *loop, void (*done)(struct loop_task *task),
 		  void *arg);
 void quiesce_hold(struct quiesce *q);
