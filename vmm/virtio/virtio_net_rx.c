@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * The kernel copies a frame straight into the driver's buffers. How long it is shows only when it
+ * has been read, so buffers for the longest frame are taken beforehand, as many as there are up to
+ * that; those that a frame does not need are kept for the next one. What does not fit the buffers
+ * at hand lands in `bounce`: then, if the driver could still give more, the frame is put together
+ * there and waits for them; if not (a frame has one buffer without MRG_RXBUF, or the limits on what
+ * is held are reached) it is dropped. A driver that does not give them in PATIENCE_MS, perhaps
+ * since it never owns as many, loses the frame: one frame must not block those behind it for ever.
+ *
+ * While the driver's buffers are used up the tap is not watched, and the queue's notifications,
+ * which are off otherwise, are on. Frames then wait in the tap, which drops what it has no room
+ * for.
+ */
+#include "vmm/virtio/virtio_net_private.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <linux/virtio_net.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DRAIN_MAX   4096 /* more than a tap queues by default */
+#define PATIENCE_MS 100
+
+static bool mergeable(const struct net_pair *pair)
+{
+	return virtio_has_feature(&pair->net->vdev, VIRTIO_NET_F_MRG_RXBUF);
+}
+
+/* --- buffers -------------------------------------------------------------------------------- */
+
+static struct iovec *held_iov(struct net_rx *rx)
+{
+	return rx->iov + rx->iov_first;
+}
+
+/* Whether no further buffer would help the next frame, or none can be held. */
+static bool full(struct net_pair *pair)
+{
+	const struct net_rx *rx = &pair->rx;
+
+	if (!mergeable(pair))
+		return rx->num == 1;
+	return rx->capacity >= NET_FRAME_MAX || rx->num == NET_RX_CHAINS || rx->crowded ||
+	       rx->num >= net_rx_queue(pair)->config.size;
+}
+
+/* Moves what is held to the start of the arrays. */
+static void compact(struct net_rx *rx)
+{
+	memmove(rx->chains, rx->chains + rx->first, rx->num * sizeof(*rx->chains));
+	memmove(rx->iov, held_iov(rx), rx->iov_num * sizeof(*rx->iov));
+	for (unsigned i = 0; i < rx->num; i++)
+		rx->chains[i].iov -= rx->iov_first;
+	rx->first = rx->iov_first = 0;
+}
+
+/* 5.1.6.3.1: room for the header, and nothing for us to read. */
+static bool usable(const struct virtqueue_chain *chain)
+{
+	return !chain->num_out && chain->in_bytes >= sizeof(struct net_header);
+}
+
+/* Takes one more chain. Returns 1, 0 when there is none (or none that can be held), -EIO when the
+ * queue is broken. */
+static int take_buffer(struct net_pair *pair)
+{
+	struct virtqueue *vq = net_rx_queue(pair);
+	struct net_rx *rx = &pair->rx;
+	struct virtqueue_chain *chain;
+	unsigned iov_end;
+	int rc;
+
+	if (!rx->num || rx->first + rx->num == NET_RX_CHAINS)
+		compact(rx);
+	chain = &rx->chains[rx->first + rx->num];
+	iov_end = rx->iov_first + rx->iov_num;
+	*chain = (struct virtqueue_chain){.iov = rx->iov + iov_end,
+					  .max_iov = NET_MAX_IOV - iov_end};
+	rc = virtqueue_pop(vq, chain);
+	if (rc == -E2BIG && rx->num) {
+		/* Shorter ones may have left holes before it: then it fits at the next try. */
+		virtqueue_unpop(vq, chain);
+		rx->crowded = !rx->iov_first;
+		compact(rx);
+		return !rx->crowded;
+	}
+	if (rc == 0 || rc == -EIO)
+		return rc;
+	if (rc < 0 || !usable(chain)) {
+		virtqueue_set_broken(vq);
+		return -EIO;
+	}
+	rx->num++;
+	rx->iov_num += chain->num_in;
+	rx->capacity += chain->in_bytes;
+	return 1;
+}
+
+/* Returns 0 or -EIO. */
+static int top_up(struct net_pair *pair)
+{
+	int rc = 1;
+
+	while (rc > 0 && !full(pair))
+		rc = take_buffer(pair);
+	return rc < 0 ? rc : 0;
+}
+
+void net_rx_release(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
+
+	while (rx->num)
+		virtqueue_unpop(net_rx_queue(pair), &rx->chains[rx->first + --rx->num]);
+	rx->first = rx->iov_first = rx->iov_num = 0;
+	rx->capacity = 0;
+	rx->crowded = false;
+}
+
+/* --- frames --------------------------------------------------------------------------------- */
+
+/* How many of the held chains a frame takes. */
+static unsigned chains_for(const struct net_rx *rx, size_t len)
+{
+	unsigned n = 0;
+
+	for (size_t room = 0; room < len; n++)
+		room += rx->chains[rx->first + n].in_bytes;
+	return n;
+}
+
+/* Answers the held chains that hold the frame of `len` bytes, which are as many as it needs. */
+static void deliver(struct net_pair *pair, size_t len)
+{
+	struct net_rx *rx = &pair->rx;
+	unsigned n = chains_for(rx, len);
+	le16_t num_buffers = le16((uint16_t)n);
+	size_t left = len;
+
+	virtqueue_chain_write(&rx->chains[rx->first], offsetof(struct net_header, num_buffers),
+			      &num_buffers, sizeof(num_buffers));
+	for (unsigned i = 0; i < n; i++) {
+		const struct virtqueue_chain *chain = &rx->chains[rx->first + i];
+		size_t part = MIN(left, (size_t)chain->in_bytes);
+
+		virtqueue_push(net_rx_queue(pair), chain, (uint32_t)part);
+		left -= part;
+		rx->capacity -= chain->in_bytes;
+		rx->iov_first += chain->num_in;
+		rx->iov_num -= chain->num_in;
+	}
+	rx->first += n;
+	rx->num -= n;
+	rx->crowded = false;
+	net_count(&pair->counters.rx_frames, 1);
+	net_count(&pair->counters.rx_bytes, len - sizeof(struct net_header));
+}
+
+static void drop(struct net_pair *pair)
+{
+	if (pair->rx.pending)
+		loop_timer_stop(pair->patience);
+	pair->rx.pending = 0;
+	net_count(&pair->counters.rx_dropped, 1);
+}
+
+/* Copies between `bounce` and the first `len` bytes of the held buffers. */
+static void copy_bounce(struct net_rx *rx, size_t len, bool to_buffers)
+{
+	const struct iovec *iov = held_iov(rx);
+	uint8_t *p = rx->bounce;
+
+	for (; len; iov++) {
+		size_t part = MIN(len, iov->iov_len);
+
+		if (to_buffers)
+			memcpy(iov->iov_base, p, part);
+		else
+			memcpy(p, iov->iov_base, part);
+		p += part;
+		len -= part;
+	}
+}
+
+/* One frame into the held buffers, and what does not fit behind its place in `bounce`. Returns its
+ * length or negative errno. */
+static ssize_t read_frame(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
+	struct iovec *iov = held_iov(rx);
+	int num = (int)rx->iov_num;
+	ssize_t n;
+
+	if (rx->capacity < NET_FRAME_MAX)
+		iov[num++] = (struct iovec){.iov_base = rx->bounce + rx->capacity,
+					    .iov_len = NET_FRAME_MAX - rx->capacity};
+	do
+		n = readv(net_tap_fd(pair), iov, num);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+/* Returns 1 when a frame was dealt with, 0 when the tap has none, -ENOBUFS when the driver has to
+ * give buffers first, -EIO when the queue is broken, or what reading the tap said. */
+static int receive_new(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
+	ssize_t n;
+
+	if (!rx->num)
+		return -ENOBUFS;
+	n = read_frame(pair);
+	if (n == -EAGAIN || n == -EWOULDBLOCK)
+		return 0;
+	if (n == -EFAULT)
+		drop(pair);
+	if (n < 0)
+		return n == -EFAULT ? 1 : (int)n;
+	if ((size_t)n <= sizeof(struct net_header) || (size_t)n > NET_FRAME_MAX) {
+		drop(pair);
+	} else if ((size_t)n <= rx->capacity) {
+		deliver(pair, (size_t)n);
+	} else if (full(pair)) {
+		drop(pair);
+	} else {
+		copy_bounce(rx, rx->capacity, false);
+		rx->pending = (size_t)n;
+		loop_timer_start(pair->patience, PATIENCE_MS, 0);
+		return -ENOBUFS;
+	}
+	return 1;
+}
+
+static int receive_pending(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
+
+	if (rx->pending <= rx->capacity) {
+		copy_bounce(rx, rx->pending, true);
+		deliver(pair, rx->pending);
+		rx->pending = 0;
+		loop_timer_stop(pair->patience);
+		return 1;
+	}
+	if (!full(pair))
+		return -ENOBUFS;
+	drop(pair);
+	return 1;
+}
+
+static int receive_one(struct net_pair *pair)
+{
+	int rc = top_up(pair);
+
+	if (rc < 0)
+		return rc;
+	return pair->rx.pending ? receive_pending(pair) : receive_new(pair);
+}
+
+void net_rx_start(struct net_pair *pair)
+{
+	pair->rx.waiting = false;
+	/* Pair 0 refreshes the others when the tap is ready. */
+	pair->rx.tap_gone = pair->index > 0;
+	if (pair->rx.pending)
+		loop_timer_start(pair->patience, PATIENCE_MS, 0);
+}
+
+bool net_rx_wants_frames(const struct net_pair *pair)
+{
+	return !pair->rx.waiting && !pair->rx.tap_gone &&
+	       pair->index < atomic_load(&pair->net->active_pairs);
+}
+
+void net_rx_serve(struct net_pair *pair)
+{
+	struct virtio_device *vdev = &pair->net->vdev;
+	struct virtqueue *vq = net_rx_queue(pair);
+	struct net_rx *rx = &pair->rx;
+	unsigned queue = 2 * pair->index, turns = 0;
+	int rc;
+
+	virtqueue_disable_kicks(vq);
+	do {
+		rc = receive_one(pair);
+		if (rc == -ENOBUFS) {
+			rx->waiting = !virtqueue_enable_kicks(vq);
+			if (rx->waiting)
+				break;
+			virtqueue_disable_kicks(vq);
+			rc = 1;
+		}
+	} while (rc > 0 && ++turns < NET_RX_BUDGET);
+	if (virtqueue_flush(vq))
+		virtio_notify_queue(vdev, queue);
+	if (rc == -EIO && vq->broken) {
+		virtio_needs_reset(vdev, "malformed chain on a receive queue");
+		rx->waiting = true;
+	} else if (rc < 0 && rc != -ENOBUFS) {
+		rx->tap_gone = true;
+		if (pair->index < atomic_load(&pair->net->active_pairs))
+			log_warn_limited("%s: cannot read from %s: %s", vdev->dev.id,
+					 pair->net->tap->name, strerror(-rc));
+	} else if (rc > 0 && rx->pending) {
+		/* No frame in the tap need wake us for the one we have. */
+		eventfd_signal(vdev->kick_fds[queue]);
+	}
+	net_watch_tap(pair);
+}
+
+void net_rx_kicked(struct net_pair *pair)
+{
+	if (pair->index >= atomic_load(&pair->net->active_pairs))
+		return;
+	if (pair->rx.waiting || pair->rx.pending) {
+		pair->rx.waiting = false;
+		net_rx_serve(pair);
+	}
+}
+
+void net_rx_give_up(struct net_pair *pair)
+{
+	if (!pair->rx.pending)
+		return;
+	drop(pair);
+	pair->rx.waiting = false;
+	net_rx_serve(pair);
+}
+
+void net_rx_drain(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
+
+	rx->pending = 0;
+	for (unsigned i = 0; i < DRAIN_MAX; i++)
+		if (read(net_tap_fd(pair), rx->bounce, sizeof(rx->bounce)) < 0 && errno != EINTR)
+			break;
+}
