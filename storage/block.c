@@ -17,6 +17,15 @@
 
 /* --- opening ------------------------------------------------------------------------------- */
 
+/* The lock is the open file's, which others may hold open: a ring on its way out, a child. */
+static void unlock_image(const struct block *b)
+{
+	struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+
+	if (b->fd >= 0)
+		fcntl(b->fd, F_OFD_SETLK, &lock);
+}
+
 static int open_image(const struct block_params *params, int extra_flags, struct err *err)
 {
 	/* O_NONBLOCK: a FIFO must not hold us up before we see that it is one. */
@@ -52,11 +61,11 @@ static int read_size(struct block *b, struct err *err)
 	} else {
 		return err_set(err, -EINVAL, "%s is neither a file nor a block device", b->path);
 	}
+	if (size < SECTOR)
+		return err_set(err, -EINVAL, "%s is empty", b->path);
 	if (size % SECTOR)
 		log_warn("%s: the last %llu bytes are no whole sector and stay out of reach",
 			 b->path, (unsigned long long)(size % SECTOR));
-	if (size < SECTOR)
-		return err_set(err, -EINVAL, "%s is empty", b->path);
 	b->info.size_bytes = size - size % SECTOR;
 	return 0;
 }
@@ -216,6 +225,7 @@ void block_close(struct block *b)
 {
 	if (!b)
 		return;
+	unlock_image(b);
 	fd_close(&b->buffered_fd);
 	fd_close(&b->fd);
 	free(b->path);

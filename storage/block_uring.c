@@ -12,6 +12,9 @@
  * The ring is as deep as the caller's bound on requests in flight; who exceeds it has requests wait
  * in the list. When the kernel takes less than it is given, and there is no completion to go on
  * from, a timer tries again.
+ *
+ * The kernel takes a ring down some time after its fd is closed, and the files registered with it
+ * stay open that long: so they are taken out before, lest the image be busy after its close.
  */
 #include "base/log.h"
 #include "base/loop.h"
@@ -138,6 +141,7 @@ static void uring_fini(struct block_queue *queue)
 
 	loop_timer_free(q->resend);
 	loop_fd_free(q->watch);
+	io_uring_unregister_files(&q->ring);
 	io_uring_queue_exit(&q->ring);
 }
 
@@ -153,7 +157,7 @@ static int restrict_ring(struct io_uring *ring)
 {
 	static const uint8_t ops[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_WRITE,
 				      IORING_OP_FSYNC, IORING_OP_FALLOCATE};
-	struct io_uring_restriction rules[ARRAY_SIZE(ops) + 2] = {0};
+	struct io_uring_restriction rules[ARRAY_SIZE(ops) + 3] = {0};
 	unsigned n = 0;
 
 	for (; n < ARRAY_SIZE(ops); n++) {
@@ -164,6 +168,8 @@ static int restrict_ring(struct io_uring *ring)
 	rules[n++].sqe_flags = IOSQE_FIXED_FILE;
 	rules[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
 	rules[n++].sqe_flags = IOSQE_FIXED_FILE;
+	rules[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+	rules[n++].register_op = IORING_UNREGISTER_FILES;
 	return io_uring_register_restrictions(ring, rules, n);
 }
 
