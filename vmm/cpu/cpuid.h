@@ -8,8 +8,7 @@
 #define VMM_CPU_CPUID_H
 
 #include "vmm/cpu/topology.h"
-
-#include <linux/kvm.h>
+#include "vmm/kvm/kvm.h"
 
 struct cpuid_params {
 	struct cpu_topology topology;
