@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Enough for the eventfds of many queues and for hundreds of API clients. */
@@ -130,6 +131,9 @@ int main(int argc, char *argv[])
 		/* Writing past a limit on file sizes is an error of that write, not our end. */
 		signal(SIGXFSZ, SIG_IGN);
 		raise_fd_limit();
+		/* Here the time zone's file may still be opened; a vCPU that converts times for the
+		 * guest's clock may not. */
+		tzset();
 		code = run(&cmdline);
 	}
 	cmdline_fini(&cmdline);
