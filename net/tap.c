@@ -424,7 +424,7 @@ int tap_set_offload(struct tap *tap, unsigned tun_flags)
 {
 	unsigned active = atomic_load(&tap->num_active);
 
-	/* A detached queue has no device to tell; a tap's queues share one anyway. */
+	/* The detached ones belong to the same device. */
 	for (unsigned i = 0; i < active; i++)
 		if (ioctl(tap->fds[i], TUNSETOFFLOAD, (unsigned long)tun_flags) < 0)
 			return -errno;

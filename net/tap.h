@@ -56,10 +56,9 @@ void tap_close(struct tap *tap);
 int tap_set_offload(struct tap *tap, unsigned tun_flags);
 
 /*
- * Lets the kernel spread frames over the first `num` queues only, 1..num_queues; those beyond are
- * detached: reading and writing them fails with EBADFD. An fd must be put under watch (epoll) after
- * its queue was attached again. One thread at a time. May wait like tap_set_offload(). Returns 0 or
- * negative errno, num_active saying how far it got.
+ * Lets the kernel spread frames over the first `num` queues only, 1..num_queues; no frames come out
+ * of those beyond, and what they held is gone. One thread at a time. May wait like
+ * tap_set_offload(). Returns 0 or negative errno, num_active saying how far it got.
  */
 int tap_set_active_queues(struct tap *tap, unsigned num);
 
