@@ -91,8 +91,7 @@ void device_fixture_fini(struct device_fixture *f)
 	loop_free(f->host.main_loop);
 }
 
-/* --- running the loop ---------------------------------------------------------------------------
- */
+/* --- running the loop --------------------------------------------------------------------- */
 
 struct wait {
 	struct loop *loop;
@@ -143,8 +142,7 @@ void device_fixture_run_ms(struct device_fixture *f, unsigned ms)
 	run_for(f, ms, never, NULL);
 }
 
-/* --- life of a device ---------------------------------------------------------------------------
- */
+/* --- life of a device --------------------------------------------------------------------- */
 
 static void at_rest(struct loop_task *task)
 {
@@ -175,8 +173,7 @@ void device_fixture_end(struct device_fixture *f, struct device *dev)
 	dev->ops->free(dev);
 }
 
-/* --- a transport that counts --------------------------------------------------------------------
- */
+/* --- a transport that counts -------------------------------------------------------------- */
 
 static void count_queue(void *transport, unsigned queue)
 {
@@ -212,8 +209,7 @@ void transport_counts_connect(struct transport_counts *t, struct virtio_device *
 	virtio_set_transport(vdev, &counting, t);
 }
 
-/* --- a driver's steps ---------------------------------------------------------------------------
- */
+/* --- a driver's steps --------------------------------------------------------------------- */
 
 static void add_status(struct virtio_device *vdev, uint8_t bit)
 {

@@ -142,8 +142,7 @@ static void bring_up(struct test *t)
 	driver_ok(t->vdev);
 }
 
-/* --- negotiation --------------------------------------------------------------------------------
- */
+/* --- negotiation -------------------------------------------------------------------------- */
 
 static void queue_counts_and_sizes_are_bounded(void **state)
 {
@@ -274,8 +273,7 @@ static void status_bits_are_only_added_and_in_order(void **state)
 	test_end(t);
 }
 
-/* --- queues --------------------------------------------------------------------------------------
- */
+/* --- queues ------------------------------------------------------------------------------- */
 
 static void queues_are_configured_between_features_ok_and_driver_ok_only(void **state)
 {
@@ -375,8 +373,7 @@ static void rings_outside_ram_need_a_reset_and_nothing_starts(void **state)
 	test_end(t);
 }
 
-/* --- reset and pause
- * ------------------------------------------------------------------------------ */
+/* --- reset and pause ---------------------------------------------------------------------- */
 
 static void reset_takes_until_the_data_path_is_at_rest(void **state)
 {
@@ -540,8 +537,7 @@ static void needs_reset_is_told_once_and_ends_with_reset(void **state)
 	test_end(t);
 }
 
-/* --- configuration space
- * --------------------------------------------------------------------------- */
+/* --- configuration space ------------------------------------------------------------------ */
 
 static void configuration_space_reads_zero_where_the_device_has_none(void **state)
 {
@@ -573,8 +569,7 @@ static void change_of_configuration_moves_the_generation_and_tells(void **state)
 	test_end(t);
 }
 
-/* --- state
- * ------------------------------------------------------------------------------------------ */
+/* --- state -------------------------------------------------------------------------------- */
 
 static void saved_device_goes_on_where_it_was(void **state)
 {

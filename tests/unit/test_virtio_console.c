@@ -139,8 +139,7 @@ static void assert_terminal_shows(struct test *t, const char *text)
 	assert_string_equal(got, text);
 }
 
-/* --- tests ---------------------------------------------------------------------------------------
- */
+/* --- tests -------------------------------------------------------------------------------- */
 
 static void output_reaches_the_terminal(void **state)
 {

@@ -154,8 +154,7 @@ static unsigned count_entries(const char *path, const char *comm)
 	return n;
 }
 
-/* --- tests ---------------------------------------------------------------------------------------
- */
+/* --- tests -------------------------------------------------------------------------------- */
 
 static void request_is_filled_from_the_source(void **state)
 {

@@ -19,7 +19,7 @@
 	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | \
 	 VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
 
-/* --- life ----------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------- */
 
 static void reset_queue_config(struct virtqueue_config *config)
 {
@@ -88,7 +88,7 @@ void virtio_device_fini(struct virtio_device *vdev)
 	vdev->ops = NULL;
 }
 
-/* --- data path: start, stop, reset, pause ---------------------------------------------------- */
+/* --- data path: start, stop, reset, pause ------------------------------------------------- */
 
 static void tell_transport(struct virtio_device *vdev, bool active)
 {
@@ -229,7 +229,7 @@ void virtio_device_resume(struct device *dev)
 	pthread_mutex_unlock(&vdev->lock);
 }
 
-/* --- features and status --------------------------------------------------------------------- */
+/* --- features and status ------------------------------------------------------------------ */
 
 void virtio_set_transport(struct virtio_device *vdev, const struct virtio_transport_ops *ops,
 			  void *transport)
@@ -332,7 +332,7 @@ void virtio_set_status(struct virtio_device *vdev, uint8_t status)
 	pthread_mutex_unlock(&vdev->lock);
 }
 
-/* --- queues and configuration space ---------------------------------------------------------- */
+/* --- queues and configuration space ------------------------------------------------------- */
 
 struct virtqueue_config virtio_queue_config(struct virtio_device *vdev, unsigned queue)
 {
@@ -402,7 +402,7 @@ void virtio_config_write(struct virtio_device *vdev, uint32_t offset, const void
 	pthread_mutex_unlock(&vdev->lock);
 }
 
-/* --- the device's calls ---------------------------------------------------------------------- */
+/* --- the device's calls ------------------------------------------------------------------- */
 
 void virtio_notify_queue(struct virtio_device *vdev, unsigned queue)
 {

@@ -69,7 +69,7 @@ static struct virtio_console *from_vdev(struct virtio_device *vdev)
 	return container_of(vdev, struct virtio_console, vdev);
 }
 
-/* --- input ring ------------------------------------------------------------------------------ */
+/* --- input ring --------------------------------------------------------------------------- */
 
 static uint32_t input_used(struct virtio_console *con)
 {
@@ -113,7 +113,7 @@ static uint32_t input_take(struct virtio_console *con, const struct virtqueue_ch
 	return done;
 }
 
-/* --- data path, on the thread ---------------------------------------------------------------- */
+/* --- data path, on the thread ------------------------------------------------------------- */
 
 /* Takes a chain. Returns 1, or 0 when there is none or the queue is broken. One in too many pieces
  * comes out empty. */
@@ -237,7 +237,7 @@ static void stop_on_thread(struct loop_task *task)
 	quiesce_release(con->at_rest);
 }
 
-/* --- the character device's side, on the main thread ------------------------------------------ */
+/* --- the character device's side, on the main thread -------------------------------------- */
 
 static size_t can_receive(void *arg)
 {
@@ -289,7 +289,7 @@ static void detach_on_main(struct loop_task *task)
 	quiesce_release(con->at_rest);
 }
 
-/* --- virtio ----------------------------------------------------------------------------------- */
+/* --- virtio ------------------------------------------------------------------------------- */
 
 static void start(struct virtio_device *vdev)
 {
@@ -373,7 +373,7 @@ static const struct virtio_ops virtio_ops = {
 	.load = load,
 };
 
-/* --- the device ------------------------------------------------------------------------------- */
+/* --- the device --------------------------------------------------------------------------- */
 
 static int realize(struct device *dev, struct err *err)
 {

@@ -55,7 +55,7 @@ static struct virtio_pci *from_pdev(struct pci_device *pdev)
 	return container_of(pdev, struct virtio_pci, pdev);
 }
 
-/* --- BAR 0 ----------------------------------------------------------------------------------- */
+/* --- BAR 0 -------------------------------------------------------------------------------- */
 
 static void bar_read(struct pci_device *pdev, unsigned bar, uint64_t offset, void *data,
 		     unsigned len)
@@ -84,7 +84,7 @@ static void bar_write(struct pci_device *pdev, unsigned bar, uint64_t offset, co
 		virtio_kick_queue(vp->vdev, (unsigned)(offset - NOTIFY_OFFSET) / NOTIFY_STRIDE);
 }
 
-/* --- ioeventfds ------------------------------------------------------------------------------ */
+/* --- ioeventfds --------------------------------------------------------------------------- */
 
 /* Any width is best: KVM then need not decode the instruction. Drivers write 16 bits. */
 static uint8_t register_kick(struct virtio_pci *vp, uint64_t addr, int fd)
@@ -121,7 +121,7 @@ static void bar_moved(struct pci_device *pdev, unsigned bar, uint64_t base, bool
 	vp->notify_base = mapped ? base + NOTIFY_OFFSET : 0;
 }
 
-/* --- configuration access capability, 4.1.4.9 ------------------------------------------------ */
+/* --- configuration access capability, 4.1.4.9 --------------------------------------------- */
 
 /* Where the window points; false when it points nowhere. */
 static bool window_target(const struct virtio_pci *vp, uint64_t *ret_offset, unsigned *ret_len)
@@ -177,7 +177,7 @@ static const struct pci_device_ops pci_ops = {
 	.config_reading = config_reading,
 };
 
-/* --- the device's side ------------------------------------------------------------------------ */
+/* --- the device's side -------------------------------------------------------------------- */
 
 static void notify_queue(void *transport, unsigned queue)
 {
@@ -211,7 +211,7 @@ static const struct virtio_transport_ops transport_ops = {
 	.activated = activated,
 };
 
-/* --- the node --------------------------------------------------------------------------------- */
+/* --- the node ----------------------------------------------------------------------------- */
 
 static int realize(struct device *dev, struct err *err)
 {
@@ -275,7 +275,7 @@ static const struct device_ops device_ops = {
 	.free = free_device,
 };
 
-/* --- construction ----------------------------------------------------------------------------- */
+/* --- construction ------------------------------------------------------------------------- */
 
 static int add_capability(struct virtio_pci *vp, uint8_t type, uint32_t offset, uint32_t length)
 {

@@ -160,7 +160,7 @@ void virtio_pci_write_common(struct virtio_pci *vp, uint64_t offset, uint64_t va
 	}
 }
 
-/* --- state ----------------------------------------------------------------------------------- */
+/* --- state -------------------------------------------------------------------------------- */
 
 /* The transport's registers as plain integers. */
 struct registers {

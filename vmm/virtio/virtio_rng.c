@@ -42,8 +42,7 @@ static struct virtio_rng *from_vdev(struct virtio_device *vdev)
 	return container_of(vdev, struct virtio_rng, vdev);
 }
 
-/* --- data path ---------------------------------------------------------------------------------
- */
+/* --- data path ---------------------------------------------------------------------------- */
 
 /* Fills the chain's buffers from the source. Returns bytes written, which may be fewer than there
  * is room for, or negative errno when there are none. */
@@ -123,8 +122,7 @@ static void on_source(struct loop_fd *h, unsigned events, void *arg)
 	serve(arg);
 }
 
-/* --- start and stop ----------------------------------------------------------------------------
- */
+/* --- start and stop ----------------------------------------------------------------------- */
 
 static void start_on_thread(struct loop_task *task)
 {
@@ -178,8 +176,7 @@ static const struct virtio_ops virtio_ops = {
 	.stop = stop,
 };
 
-/* --- the device ---------------------------------------------------------------------------------
- */
+/* --- the device --------------------------------------------------------------------------- */
 
 static int realize(struct device *dev, struct err *err)
 {

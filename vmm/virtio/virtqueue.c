@@ -51,7 +51,7 @@ struct used_ring {
 };
 static_assert(sizeof(struct used_ring) == 4, "2.7.8");
 
-/* --- ring fields ---------------------------------------------------------------------------- */
+/* --- ring fields -------------------------------------------------------------------------- */
 
 static uint16_t load16(const le16_t *field, int order)
 {
@@ -95,7 +95,7 @@ static uint16_t num_pending(const struct virtqueue *vq)
 	return (uint16_t)(idx - vq->next_avail);
 }
 
-/* --- heads in flight ------------------------------------------------------------------------ */
+/* --- heads in flight ---------------------------------------------------------------------- */
 
 static bool in_flight(const struct virtqueue *vq, uint16_t head)
 {
@@ -114,7 +114,7 @@ static void clear_in_flight(struct virtqueue *vq, uint16_t head)
 	vq->num_in_flight--;
 }
 
-/* --- life ----------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------- */
 
 static int check_config(const struct virtqueue_config *config, struct err *err)
 {
@@ -193,7 +193,7 @@ void virtqueue_reset(struct virtqueue *vq)
 	memset(vq, 0, sizeof(*vq));
 }
 
-/* --- taking chains -------------------------------------------------------------------------- */
+/* --- taking chains ------------------------------------------------------------------------ */
 
 /* Where a walk along a chain is. */
 struct walk {
@@ -361,7 +361,7 @@ void virtqueue_unpop(struct virtqueue *vq, const struct virtqueue_chain *chain)
 	vq->next_avail--;
 }
 
-/* --- answering ------------------------------------------------------------------------------ */
+/* --- answering ---------------------------------------------------------------------------- */
 
 void virtqueue_push_head(struct virtqueue *vq, uint16_t head, uint32_t written)
 {
@@ -408,7 +408,7 @@ bool virtqueue_flush(struct virtqueue *vq)
 	return !(load16(&avail_ring(vq)->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
-/* --- kicks ---------------------------------------------------------------------------------- */
+/* --- kicks -------------------------------------------------------------------------------- */
 
 void virtqueue_disable_kicks(struct virtqueue *vq)
 {
@@ -439,7 +439,7 @@ void virtqueue_set_broken(struct virtqueue *vq)
 	vq->broken = true;
 }
 
-/* --- bytes of a chain ----------------------------------------------------------------------- */
+/* --- bytes of a chain --------------------------------------------------------------------- */
 
 /* Copies between `buf` and the bytes from `offset` on of n iovecs; returns how many. */
 static size_t copy_iov(const struct iovec *iov, unsigned n, size_t offset, void *buf, size_t len,
@@ -483,7 +483,7 @@ size_t virtqueue_chain_write(const struct virtqueue_chain *chain, size_t offset,
 	return copy_iov(chain->iov + chain->num_out, chain->num_in, offset, buf, len, true);
 }
 
-/* --- state ---------------------------------------------------------------------------------- */
+/* --- state -------------------------------------------------------------------------------- */
 
 static const struct state_field fields[] = {
 	STATE_FIELD(STATE_U16, struct virtqueue, next_avail),
