@@ -349,10 +349,15 @@ static int init_queues(struct virtio_blk *blk, const struct virtio_blk_params *p
 int virtio_blk_new(const struct device_host *host, const struct virtio_blk_params *params,
 		   struct virtio_device **ret_vdev, struct err *err)
 {
-	struct virtio_blk *blk = calloc(1, sizeof(*blk));
 	const char *serial = params->serial ? params->serial : params->id;
+	struct virtio_blk *blk;
 	int r;
 
+	if (params->queue_size <= 2)
+		return err_set_kind(err, ERR_BAD_REQUEST, -EINVAL,
+				    "%s: queue size %u leaves no room for data", params->id,
+				    params->queue_size);
+	blk = calloc(1, sizeof(*blk));
 	if (!blk)
 		return err_set(err, -ENOMEM, "out of memory");
 	blk->image = params->image;
