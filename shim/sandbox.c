@@ -54,9 +54,13 @@ static uint32_t default_action(enum sandbox_mode mode)
 	}
 }
 
+/* A thread inherits the filters of the one that starts it: main starts all roles, and a worker
+ * those of the machine that it builds. */
 static bool role_has(enum thread_role role, unsigned roles)
 {
-	return role == THREAD_MAIN || (roles & ROLE(role));
+	if (role == THREAD_MAIN)
+		return true;
+	return roles & (role == THREAD_WORKER ? ROLES_ALL : ROLE(role));
 }
 
 static int add_rule(scmp_filter_ctx ctx, const struct sandbox_rule *rule)

@@ -8,9 +8,10 @@
  * sandbox_init() compiles one BPF program per role with libseccomp, sets no_new_privs and makes
  * itself the enter hook of base/thread.h, so that each thread that is started afterwards installs
  * the program of its role before it runs its own code. A filter cannot be taken off again and is
- * inherited by the threads that its owner starts. Main's therefore allows what any role needs, plus
- * installing a filter; the others are narrower and stack on top of it. Main installs its own last
- * (sandbox_enter(THREAD_MAIN)), when everything that start-up alone needs is done.
+ * inherited by the threads that its owner starts. Main's and the workers' therefore allow what any
+ * role needs, plus installing a filter; those of the guest's threads are narrower and stack on top.
+ * Main installs its own last (sandbox_enter(THREAD_MAIN)), when everything that start-up alone
+ * needs is done.
  *
  * Capabilities are per thread in Linux. Main and workers keep the few that setting up devices may
  * take until sandbox_drop_capabilities(); threads of the data path and vCPUs give them up on entry.

@@ -24,7 +24,7 @@ enum sandbox_match {
 
 /*
  * One permission. A call that appears with conditions is allowed when any of its rules matches.
- * Main has every rule, since what it does not allow no thread can do.
+ * Main and workers have the rules of all roles that they start, since those inherit their filters.
  */
 struct sandbox_rule {
 	int nr;		    /* system call, as SCMP_SYS() gives it */

@@ -5,6 +5,7 @@
 #include "shim/sandbox_rules.h"
 
 #include <errno.h>
+#include <linux/kvm.h>
 #include <poll.h>
 #include <seccomp.h>
 #include <setjmp.h>
@@ -213,6 +214,40 @@ static void threads_of_every_role_start_and_end_under_their_filter(void **state)
 	assert_string_equal(output, "");
 }
 
+static void *enter_no_guest(void *arg)
+{
+	*(int *)arg = ioctl(-1, KVM_RUN, 0) < 0 ? -errno : 0;
+	return NULL;
+}
+
+static void *start_vcpu_thread(void *arg)
+{
+	struct thread t = {0};
+
+	if (thread_start(&t, "vcpu0", THREAD_VCPU, enter_no_guest, arg) == 0)
+		thread_join(&t);
+	return NULL;
+}
+
+static void run_vcpu_from_worker(void)
+{
+	struct thread t = {0};
+	int result = 0;
+
+	must(sandbox_init(SANDBOX_TRAP, NULL) == 0);
+	must(sandbox_enter(THREAD_MAIN) == 0);
+	must(thread_start(&t, "boot", THREAD_WORKER, start_vcpu_thread, &result) == 0);
+	thread_join(&t);
+	must(result == -EBADF);
+}
+
+static void a_vcpu_that_a_worker_started_may_enter_the_guest(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(run_vcpu_from_worker, output), 0);
+}
+
 static void *start_disk_thread(void *arg)
 {
 	struct thread t = {0};
@@ -371,6 +406,7 @@ int main(void)
 		cmocka_unit_test(even_main_starts_no_program_and_maps_no_code),
 		cmocka_unit_test(threads_of_every_role_start_and_end_under_their_filter),
 		cmocka_unit_test(a_worker_can_start_a_device_thread),
+		cmocka_unit_test(a_vcpu_that_a_worker_started_may_enter_the_guest),
 		cmocka_unit_test(capabilities_can_be_dropped_inside_the_sandbox),
 #endif
 	};
