@@ -46,7 +46,14 @@ static int reopen(int fd, bool writing)
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	own = open(link, (writing ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	return own < 0 ? -errno : own;
+	if (own < 0)
+		return -errno;
+	if (own <= STDERR_FILENO) { /* not into the place of a closed standard stream */
+		AUTO_FD int low = own;
+
+		own = fd_dup(low);
+	}
+	return own;
 }
 
 int endpoint_inherit(struct endpoint *ep, int fd, bool writing)
