@@ -189,9 +189,11 @@ static int listen_at(struct socket_end *s, const char *path)
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	struct stat st;
 
-	if (strlen(path) >= sizeof(addr.sun_path))
+	size_t len = strlen(path);
+
+	if (len >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, len + 1);
 	s->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s->listen_fd < 0)
 		return -errno;

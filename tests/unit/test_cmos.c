@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/legacy/cmos_mc146818.h"
 
-#include "device_rig.h"
+#include "tests/unit/device_rig.h"
 
 #include "base/cursor.h"
 #include "vmm/memory/guest_memory.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/bus/irq.h"
 
-#include "device_rig.h"
+#include "tests/unit/device_rig.h"
 
 #include <errno.h>
 #include <fcntl.h>

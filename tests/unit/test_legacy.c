@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "device_rig.h"
+#include "tests/unit/device_rig.h"
 
 #include "base/cursor.h"
 #include "base/log.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/pci/pci.h"
 
-#include "device_rig.h"
+#include "tests/unit/device_rig.h"
 
 #include "base/cursor.h"
 #include "vmm/memory/guest_memory.h"
@@ -543,21 +543,6 @@ static void exhausted_window_is_refused_and_nothing_kept(void **state)
 	}
 }
 
-static void impossible_bars_are_refused(void **state)
-{
-	struct pci_device pdev;
-
-	assert_int_equal(pci_device_init(&pdev, &card_ops, "x", &card_id), 0);
-	assert_int_equal(pci_device_add_bar(&pdev, 6, 4096, false, false), -EINVAL);
-	assert_int_equal(pci_device_add_bar(&pdev, 5, 4096, true, false), -EINVAL);
-	assert_int_equal(pci_device_add_bar(&pdev, 0, 2048, false, false), -EINVAL);
-	assert_int_equal(pci_device_add_bar(&pdev, 0, 12288, false, false), -EINVAL);
-	assert_int_equal(pci_device_add_bar(&pdev, 0, 4096, true, false), 0);
-	assert_int_equal(pci_device_add_bar(&pdev, 1, 4096, false, false), -EEXIST);
-	assert_int_equal(pci_device_add_bar(&pdev, 0, 4096, false, false), -EEXIST);
-	pci_device_fini(&pdev);
-}
-
 static void other_segments_have_no_bridge_and_no_ports(void **state)
 {
 	struct board *b = *state;
@@ -612,22 +597,6 @@ static void capabilities_are_linked_masked_and_hooked(void **state)
 	assert_int_equal(c.hook_writes, 1);
 	pci_detach(&c.pdev);
 	pci_device_fini(&c.pdev);
-}
-
-static void capabilities_stop_at_the_end_of_the_space(void **state)
-{
-	static const uint8_t body[300];
-	struct pci_device pdev;
-	int rc, count = 0;
-
-	assert_int_equal(pci_device_init(&pdev, NULL, "x", &card_id), 0);
-	assert_int_equal(pci_device_add_capability(&pdev, 9, body, 191, NULL, false), -ENOSPC);
-	assert_int_equal(pci_device_add_capability(&pdev, 9, body, 300, NULL, false), -ENOSPC);
-	while ((rc = pci_device_add_capability(&pdev, 9, body, 18, NULL, false)) >= 0)
-		count++;
-	assert_int_equal(rc, -ENOSPC);
-	assert_int_equal(count, 9);
-	pci_device_fini(&pdev);
 }
 
 /* --- state --- */
@@ -716,10 +685,8 @@ int main(void)
 		cmocka_unit_test(random_bar_and_command_writes_keep_the_bus_consistent),
 		cmocka_unit_test(taken_and_impossible_slots_are_refused),
 		cmocka_unit_test(exhausted_window_is_refused_and_nothing_kept),
-		cmocka_unit_test(impossible_bars_are_refused),
 		cmocka_unit_test(other_segments_have_no_bridge_and_no_ports),
 		cmocka_unit_test(capabilities_are_linked_masked_and_hooked),
-		cmocka_unit_test(capabilities_stop_at_the_end_of_the_space),
 		cmocka_unit_test(state_survives_save_and_load),
 		cmocka_unit_test(hostile_state_cannot_change_what_the_guest_could_not),
 		cmocka_unit_test(segment_keeps_the_selected_address),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/legacy/uart_16550.h"
 
-#include "device_rig.h"
+#include "tests/unit/device_rig.h"
 
 #include "base/cursor.h"
 #include "chardev/chardev.h"

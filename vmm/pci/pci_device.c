@@ -31,10 +31,12 @@ static void put16(uint8_t *p, uint16_t v)
 int pci_device_init(struct pci_device *pdev, const struct pci_device_ops *ops, const char *name,
 		    const struct pci_device_id *id)
 {
+	size_t len = strlen(name);
+
 	memset(pdev, 0, sizeof(*pdev));
-	if (strlen(name) >= sizeof(pdev->name))
+	if (len >= sizeof(pdev->name))
 		return -ENAMETOOLONG;
-	strcpy(pdev->name, name);
+	memcpy(pdev->name, name, len + 1);
 	pthread_mutex_init(&pdev->lock, NULL);
 	pdev->ops = ops;
 	put16(&pdev->config[PCI_REG_VENDOR], id->vendor);
