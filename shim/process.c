@@ -183,8 +183,6 @@ static void on_guest_off(void *arg)
 {
 	struct process *p = arg;
 
-	/* There are supervisors who look for these words in the log. */
-	log_info("ACPI Shutdown signalled");
 	if (!p->cmdline->no_shutdown)
 		finish(p, p->panicked ? EXIT_CODE_GUEST_PANIC : EXIT_CODE_GUEST_OFF);
 }
