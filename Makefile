@@ -76,6 +76,7 @@ obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB_OBJ := $(call obj,$(LIB_SRC)) $(addprefix $(BUILD)/obj/llhttp/,api.o http.o llhttp.o)
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 MAN := $(patsubst packaging/man/%.scd,$(BUILD)/man/%,$(wildcard packaging/man/*.scd))
+PVH_GUEST := $(patsubst tests/guest/pvh/%.c,$(BUILD)/guest/pvh/%.elf,$(wildcard tests/guest/pvh/*.c))
 
 .PHONY: all
 all: $(BUILD)/coracle $(BUILD)/coraclectl $(MAN)
@@ -110,6 +111,14 @@ $(BUILD)/man/%: packaging/man/%.scd
 	@mkdir -p $(@D)
 	$(Q)scdoc < $< > $@
 
+# Bare 32-bit guests for the system tests; whatever the variant of the build, these are never sanitized.
+$(BUILD)/guest/pvh/%.elf: tests/guest/pvh/%.c
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	$(Q)$(CC) -std=gnu17 -Os $(WARNINGS) -m32 -march=i386 -mgeneral-regs-only -ffreestanding -fno-pie -fcf-protection=none \
+		-fno-stack-protector -fno-asynchronous-unwind-tables -nostdlib -static \
+		-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack -o $@ $<
+
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -121,11 +130,11 @@ deps:
 	$(Q)packaging/install-deps
 
 .PHONY: guest-images
-guest-images:
+guest-images: $(PVH_GUEST)
 	$(Q)tests/guest/build-initramfs
 
 .PHONY: units
-units: $(UNIT_BIN)
+units: $(UNIT_BIN) $(PVH_GUEST)
 
 .PHONY: demo
 demo: deps
