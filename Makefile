@@ -139,7 +139,7 @@ units: $(UNIT_BIN) $(PVH_GUEST)
 .PHONY: demo
 demo: deps
 	$(Q)$(MAKE) --no-print-directory all guest-images
-	$(Q)tests/kvmhost/run --quiet tests/demo/demo
+	$(Q)tests/kvmhost/run tests/demo/demo
 
 .PHONY: check
 check: deps
