@@ -1,20 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tables against the OpenAPI document that clients are generated from: every property there has
- * a row here with the same default, and nothing is required here that is optional there. The
- * document is read by its indentation. Without it (CORACLE_OPENAPI, or the reference beside the
- * tree) the test is skipped.
+ * The tables against the OpenAPI documents that clients are generated from, Cloud Hypervisor's and
+ * ours: every property there has a row here with the same default, and nothing is required here
+ * that is optional there. What ours requires is required here, too. A document is read by its
+ * indentation. Without the other VMM's (CORACLE_OPENAPI, or the reference beside the tree) its test
+ * is skipped.
  */
 #include "tests/unit/config_text.h"
 
 #include <ctype.h>
 
-static char *document;
+#define OWN "packaging/openapi/coracle.yaml"
 
-static char *read_document(void)
+static char *document;
+static bool document_is_ours;
+
+static const char *reference(void)
 {
 	const char *path = getenv("CORACLE_OPENAPI");
-	FILE *f = fopen(path ? path : "../shared/reference/cloud-hypervisor-openapi.yaml", "re");
+
+	return path ? path : "../shared/reference/cloud-hypervisor-openapi.yaml";
+}
+
+static char *read_document(const char *path)
+{
+	FILE *f = fopen(path, "re");
 	char *text;
 	size_t n;
 
@@ -105,6 +115,18 @@ static void check_default(const struct config_table *table, const struct config_
 		}
 }
 
+/* That VMM's code demands a topology's parts, its document does not. */
+static void check_required(const struct config_table *table, const struct config_field *row,
+			   const char *schema)
+{
+	bool here = row->flags & CF_REQUIRED, there = is_required(schema, row->name);
+
+	if (here && !there && (document_is_ours || strcmp(table->name, "CpuTopology") != 0))
+		fail_msg("%s.%s is required here only", table->name, row->name);
+	if (there && !here && document_is_ours)
+		fail_msg("%s.%s is required in the document only", table->name, row->name);
+}
+
 static void check_table(const struct config_table *table)
 {
 	const char *schema = find_schema(table->name);
@@ -126,10 +148,8 @@ static void check_table(const struct config_table *table)
 	for (size_t i = 0; i < table->num_fields; i++) {
 		const struct config_field *f = &table->fields[i];
 
-		/* The code of that VMM demands a topology's parts, its document does not. */
-		if (schema && f->flags & CF_REQUIRED && !is_required(schema, f->name) &&
-		    strcmp(table->name, "CpuTopology") != 0)
-			fail_msg("%s.%s is required here only", table->name, f->name);
+		if (schema && f->name)
+			check_required(table, f, schema);
 		if (f->table)
 			check_table(f->table);
 	}
@@ -137,18 +157,27 @@ static void check_table(const struct config_table *table)
 
 static void each_property_has_its_row(void **state)
 {
-	document = read_document();
+	document = read_document(reference());
 	if (!document)
 		skip();
 	check_table(&vm_config_table);
 	free(document);
 }
 
+static void each_property_of_our_document_has_its_row(void **state)
+{
+	document = read_document(OWN);
+	assert_non_null(document);
+	document_is_ours = true;
+	check_table(&vm_config_table);
+	document_is_ours = false;
+	free(document);
+}
+
 static void schemas_are_found(void **state)
 {
-	document = read_document();
-	if (!document)
-		skip();
+	document = read_document(OWN);
+	assert_non_null(document);
 	assert_non_null(find_schema("DiskConfig"));
 	assert_null(find_schema("NoSuchConfig"));
 	assert_true(is_required(find_schema("CpusConfig"), "max_vcpus"));
@@ -161,6 +190,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(schemas_are_found),
 		cmocka_unit_test(each_property_has_its_row),
+		cmocka_unit_test(each_property_of_our_document_has_its_row),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
