@@ -90,6 +90,7 @@ static void read_line(struct reader *r, const char *line)
 static int on_data(void *arg, const char *bytes, size_t len)
 {
 	struct reader *r = arg;
+	bool ended;
 
 	for (size_t i = 0; i < len; i++) {
 		if (bytes[i] != '\n') {
@@ -101,9 +102,11 @@ static int on_data(void *arg, const char *bytes, size_t len)
 		buf_u8(&r->line, 0);
 		if (!buf_ok(&r->line) || !buf_ok(&r->data))
 			return -ENOMEM;
+		ended = r->line.len == 1;
 		read_line(r, (const char *)r->line.data);
 		r->line.len = 0;
-		if (r->has_id && r->last_id >= r->until && !r->data.len)
+		/* A number stands before the data that it belongs to: only the empty line ends. */
+		if (ended && r->has_id && r->last_id >= r->until)
 			return STOP;
 	}
 	return 0;

@@ -453,7 +453,7 @@ def test_ctl_lists_events_and_stops_at_the_newest(vmm):
     vmm.put("vm.create", MINIMAL_CONFIG)
     vmm.put("vm.delete")
     events = [json.loads(line) for line in ctl(vmm, "events").stdout.splitlines()]
-    assert (events[0]["source"], events[0]["event"]) == ("vmm", "starting")
+    assert [(e["source"], e["event"]) for e in events] == [("vmm", "starting"), ("vm", "deleted")]
     rest = ctl(vmm, "events", "--since", "1").stdout.splitlines()
     assert [json.loads(line) for line in rest] == events[1:]
     assert ctl(vmm, "events", "--since", str(len(events))).stdout == ""
