@@ -118,9 +118,13 @@ static void begin(struct vm *vm, struct vm_request *req)
 		struct vm_guest_action *action = container_of(req, struct vm_guest_action, request);
 
 		action->queued = false;
-		if (action->generation != vm->generation || !vm->machine)
+		if (action->generation != vm->generation || !vm->machine) {
+			vm->failure = (struct err)ERR_INIT;
 			return;
+		}
 	}
+	if (verdict == NOT_RUNNING && req->ends_boot)
+		verdict = DONE_ALREADY;
 	vm->current = req;
 	switch (verdict) {
 	case DONE_ALREADY: vm_finish(vm, 0, &err); return;
@@ -156,11 +160,37 @@ void vm_next(struct vm *vm)
 	vm->in_next = false;
 }
 
+static bool is_end(const struct vm_request *req)
+{
+	return req->verb == VM_SHUTDOWN || req->verb == VM_DELETE;
+}
+
+static void cancel_boot_for(struct vm *vm, struct vm_request *req)
+{
+	atomic_store(&vm->job.cancel, true);
+	req->ends_boot = true;
+}
+
+void vm_prepare_cancel(struct vm *vm)
+{
+	struct list *node;
+
+	atomic_store(&vm->job.cancel, false);
+	list_for_each (node, &vm->queue) {
+		struct vm_request *req = container_of(node, struct vm_request, node);
+
+		/* The guest's own power-off is meant for the machine before. */
+		if (is_end(req) && req != &vm->guest_off.request)
+			cancel_boot_for(vm, req);
+	}
+}
+
 void vm_submit(struct vm *vm, struct vm_request *req)
 {
-	if ((req->verb == VM_SHUTDOWN || req->verb == VM_DELETE) && vm->current &&
+	req->ends_boot = false;
+	if (is_end(req) && vm->current &&
 	    (vm->current->verb == VM_BOOT || vm->current->verb == VM_REBOOT))
-		atomic_store(&vm->job.cancel, true);
+		cancel_boot_for(vm, req);
 	list_add_tail(&vm->queue, &req->node);
 	vm_next(vm);
 }

@@ -12,8 +12,10 @@
  * the main thread goes on answering. vm_info(), vm_counters() and everything else that only reads
  * answers at once, always.
  *
- * A request that ends the VM (VM_SHUTDOWN, VM_DELETE) and arrives while a boot is running cancels
- * that boot: the boot's own request is answered with -ECANCELED, then the newcomer takes its turn.
+ * A request that ends the VM (VM_SHUTDOWN, VM_DELETE) and arrives while a boot is running, or
+ * waiting for its turn, cancels that boot: the boot's own request is answered with -ECANCELED, then
+ * the newcomer takes its turn. It has then got what it asked for, so VM_SHUTDOWN succeeds although
+ * the VM is not running any more.
  *
  * What the guest does by itself (power-off, reset, triple fault, panic) is posted here by the vCPU
  * threads and takes its turn in the same queue: a reset reboots in place, a power-off tears the
@@ -78,6 +80,7 @@ struct vm_request {
 	void (*done)(struct vm_request *req, int result, const struct err *err);
 	void *arg;	  /* submitter's */
 	struct list node; /* the VM's */
+	bool ends_boot;	  /* the VM's: a boot was cancelled for this one */
 };
 
 /* A VM without configuration. `loop`, `hooks` and `arg` outlive it. Returns 0 or -ENOMEM. */

@@ -132,7 +132,7 @@ void vm_do_boot(struct vm *vm)
 		return;
 	}
 	vm_event(vm, "booting");
-	atomic_store(&vm->job.cancel, false);
+	vm_prepare_cancel(vm);
 	job_start(vm, "boot", true, boot_done);
 }
 
@@ -160,7 +160,7 @@ static void reboot_at_rest(void *arg)
 void vm_do_reboot(struct vm *vm)
 {
 	vm_event(vm, "rebooting");
-	atomic_store(&vm->job.cancel, false);
+	vm_prepare_cancel(vm);
 	if (vm->state == VM_RUNNING)
 		machine_pause(vm->machine, reboot_at_rest, vm);
 	else

@@ -61,6 +61,8 @@ struct vm {
 void vm_finish(struct vm *vm, int result, struct err *err);
 void vm_next(struct vm *vm);
 void vm_event(struct vm *vm, const char *event);
+/* Before a boot or reboot: clears its cancel flag, or sets it if an end is waiting already. */
+void vm_prepare_cancel(struct vm *vm);
 /* Back to VM_NONE; no machine. */
 void vm_forget(struct vm *vm);
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VMs with the guest of tests/guest/pvh/tiny.c: up within milliseconds wherever there is a /dev/kvm.
+
+Use `pytestmark = tiny.needs_kvm` in a module that boots it.
+"""
+
+import os
+import threading
+
+import pytest
+
+from coracle import BINARY, CHECKOUT, wait_until
+
+MIB = 1 << 20
+
+
+def _guest():
+    """Beside the binary under test, as `make units` makes it; else in the plain build."""
+    for build in (os.path.dirname(BINARY), os.path.join(CHECKOUT, "build")):
+        path = os.path.join(build, "guest", "pvh", "tiny.elf")
+        if os.path.exists(path):
+            return path
+    return path
+
+
+GUEST = _guest()
+
+needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="/dev/kvm is not usable here")
+
+
+def config(words="ready", serial=None, memory=64 * MIB, initramfs=None, vcpus=1, **more):
+    """A VmConfig. words: what the guest does, one after another, before it halts. serial: path of a file for COM1.
+    more: further members of the VmConfig."""
+    payload = {"kernel": GUEST, "cmdline": words}
+    if initramfs:
+        payload["initramfs"] = str(initramfs)
+    return {
+        "cpus": {"boot_vcpus": vcpus, "max_vcpus": vcpus},
+        "memory": {"size": memory},
+        "payload": payload,
+        "serial": {"mode": "File", "file": str(serial)} if serial else {"mode": "Null"},
+        "console": {"mode": "Off"},
+        **more,
+    }
+
+
+def sparse_file(path, size):
+    """A file of zeros that takes no room."""
+    with open(path, "wb") as file:
+        file.truncate(size)
+    return str(path)
+
+
+class SlowBoot:
+    """vm.boot sent, its answer not awaited: the job is running once the object is made.
+
+    The VM is there already, and has an initramfs large enough to leave time for what the test wants to do meanwhile.
+    """
+
+    def __init__(self, vmm, name="vm.boot"):
+        with vmm.events() as events:
+            self.client = vmm.connect()
+            self.client.send(f"PUT /api/v1/{name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            events.wait_for("vm:booting" if name == "vm.boot" else "vm:rebooting")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+
+    def is_going_on(self):
+        return self.client.is_silent(0.001)
+
+    def answer(self):
+        """Waits for it."""
+        return self.client.read_response()
+
+
+class InBackground:
+    """Calls function(*args) on a thread; result() waits and gives what it returned, or raises what it raised."""
+
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+        self.value = self.error = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            self.value = self.function(*self.args)
+        except BaseException as error:  # handed to the one who asks for the result
+            self.error = error
+
+    def result(self, timeout=60):
+        self.thread.join(timeout)
+        if self.thread.is_alive():
+            raise TimeoutError("it goes on")
+        if self.error:
+            raise self.error
+        return self.value
+
+
+def wait_ready(serial, times=1):
+    """Waits until the guest has printed READY so often into the file of its COM1."""
+
+    def printed():
+        try:
+            with open(serial) as file:
+                return file.read().count("READY\n") >= times
+        except FileNotFoundError:
+            return False
+
+    wait_until(printed)
