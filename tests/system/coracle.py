@@ -2,6 +2,7 @@
 """One running coracle process, as an orchestrator sees it: a listener that it inherits, requests, events, its end."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -62,7 +63,8 @@ class Coracle:
         self.close()
 
     def close(self):
-        """Ends the process, gently first, and removes the scratch directory. Returns the exit status."""
+        """Ends the process, gently first, and removes the scratch directory. Returns the exit status. Raises
+        AssertionError if a sanitizer had something to say."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -70,7 +72,10 @@ class Coracle:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        report = re.search(r"^.*(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: )", self.log(), re.MULTILINE)
+        log = self.log()[report.start() :] if report else None
         shutil.rmtree(self.directory, ignore_errors=True)
+        assert not report, log
         return self.process.returncode
 
     # --- requests -----------------------------------------------------------------------------------------------------
