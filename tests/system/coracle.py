@@ -143,6 +143,15 @@ class Coracle:
                 pass
         return found
 
+    def fds_at_rest(self):
+        """The same, once it has seen the end of every connection: of sockets, only the listener is left."""
+
+        def at_rest():
+            fds = self.fds()
+            return sum(what.startswith("socket:") for what in fds.values()) <= 1 and fds
+
+        return wait_until(at_rest)
+
     def threads(self):
         """Names of the threads, sorted."""
         directory = f"/proc/{self.pid}/task"

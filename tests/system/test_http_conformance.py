@@ -257,7 +257,7 @@ def test_fds_that_come_with_the_request_line(created):
             "queue_size": 256,
         }
     ).encode()
-    before = number_of_fds(created)
+    before = len(created.fds_at_rest())
     with created.connect() as client:
         client.send(b"PUT /api/v1/vm.add-net HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n", fds)
         time.sleep(0.05)
@@ -278,7 +278,7 @@ def test_fds_that_come_with_the_request_line(created):
 
 def test_fds_that_come_with_the_whole_request(created):
     """Kata's Go runtime and libvirt; one raw connection, one NIC after the other."""
-    before = number_of_fds(created)
+    before = len(created.fds_at_rest())
     with created.connect() as client:
         for i in range(3):
             fds = tap_likes(1)
@@ -293,7 +293,7 @@ def test_fds_that_come_with_the_whole_request(created):
 
 
 def test_wrong_number_of_fds_is_refused_and_they_are_closed(created):
-    before = number_of_fds(created)
+    before = len(created.fds_at_rest())
     fds = tap_likes(3)
     response = created.api("PUT", "vm.add-net", {"num_queues": 4}, fds)
     assert response.status == 400
@@ -307,7 +307,7 @@ def test_wrong_number_of_fds_is_refused_and_they_are_closed(created):
 
 def test_253_fds_in_one_message(created):
     fds = tap_likes(253)
-    before = number_of_fds(created)
+    before = len(created.fds_at_rest())
     response = created.api("PUT", "vm.add-net", {"num_queues": 252}, fds)
     assert response.status == 400
     assert "253 file descriptors" in " ".join(response.json())
@@ -325,7 +325,7 @@ def test_fds_in_two_messages_are_put_together(created):
 
 
 def test_fds_where_none_are_taken_are_closed(created):
-    before = number_of_fds(created)
+    before = len(created.fds_at_rest())
     fds = tap_likes(5)
     for name in ("vm.info", "vmm.ping", "nonsense"):
         created.api("GET", name, fds=fds)
@@ -350,7 +350,7 @@ def test_fds_stay_with_their_request_when_requests_are_pipelined(created):
 
 
 def test_create_takes_fds_for_its_network_devices(vmm):
-    before = number_of_fds(vmm)
+    before = len(vmm.fds_at_rest())
     config = {**MINIMAL_CONFIG, "net": [{"num_queues": 2}, {"tap": "tap9"}, {"num_queues": 4}]}
     fds = tap_likes(3)
     assert vmm.api("PUT", "vm.create", config, fds[:2]).status == 400
@@ -438,7 +438,7 @@ def test_too_many_connections_are_sent_away_and_the_others_go_on():
 
 
 def test_thousands_of_connections_leave_nothing_behind(vmm):
-    before = number_of_fds(vmm)
+    before = len(vmm.fds_at_rest())
     for i in range(3000):
         with vmm.connect() as client:
             if i % 3 == 0:
