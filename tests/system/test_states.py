@@ -144,6 +144,21 @@ def test_endpoint_while_a_boot_is_running(vmm, initramfs, method, name, body, st
     assert state_now(vmm) == ("Running" if after == "=" else after.lstrip("!"))
 
 
+def test_vm_that_reboots_goes_on_telling_of_its_devices(vmm, initramfs):
+    enter(vmm, "None")
+    vmm.put("vm.create", tiny.config(memory=640 * tiny.MIB, initramfs=initramfs))
+    vmm.put("vm.boot")
+    before = vmm.info()
+    with tiny.SlowBoot(vmm, "vm.reboot") as reboot:
+        during = vmm.info()
+        counters = vmm.get("vm.counters")
+        assert reboot.is_going_on()
+        assert reboot.answer().status == 204
+    assert during == before
+    assert counters == vmm.get("vm.counters")
+    assert vmm.info()["device_tree"].keys() == before["device_tree"].keys()
+
+
 def in_every_settled_state(vmm):
     for state in ("None", "Created", "Running", "Paused", "Failed"):
         enter(vmm, state)

@@ -7,8 +7,7 @@
 
 #include <errno.h>
 
-/* --- the job
- * -------------------------------------------------------------------------------------- */
+/* --- the job ---------------------------------------------------------------------------------- */
 
 static void machine_event(void *arg, const char *source, const char *event, struct json *properties)
 {
@@ -60,6 +59,7 @@ static void job_start(struct vm *vm, const char *name, bool build_new,
 	struct vm_job *job = &vm->job;
 	int r;
 
+	vm_keep_report(vm);
 	job->name = name;
 	job->done.fn = done;
 	job->old = TAKE(vm->machine);
@@ -88,13 +88,13 @@ static int job_end(struct vm *vm, struct err *err)
 	struct vm_job *job = &vm->job;
 
 	thread_join(&job->thread);
+	vm_drop_report(vm);
 	job->name = NULL;
 	*err = job->err;
 	return job->result;
 }
 
-/* --- boot and reboot
- * ------------------------------------------------------------------------------ */
+/* --- boot and reboot -------------------------------------------------------------------------- */
 
 static void power_on(struct vm *vm)
 {
@@ -167,8 +167,7 @@ void vm_do_reboot(struct vm *vm)
 		reboot_at_rest(vm);
 }
 
-/* --- shutdown and delete
- * -------------------------------------------------------------------------- */
+/* --- shutdown and delete ---------------------------------------------------------------------- */
 
 static void shutdown_finish(struct vm *vm, int r, struct err *err)
 {
@@ -207,8 +206,7 @@ void vm_do_shutdown(struct vm *vm)
 		shutdown_finish(vm, 0, &err);
 }
 
-/* --- pause and resume
- * ----------------------------------------------------------------------------- */
+/* --- pause and resume ------------------------------------------------------------------------- */
 
 static void paused(void *arg)
 {

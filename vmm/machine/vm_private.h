@@ -54,6 +54,10 @@ struct vm {
 	struct vm_job job;
 	struct vm_guest_action guest_reset;
 	struct vm_guest_action guest_off;
+	/* While a job has the machine of a VM that goes on being one: what it last told. NULL:
+	 * nothing. */
+	struct json *last_counters;
+	struct json *last_tree;
 	struct err failure; /* why the machine cannot go on; guest_off then reports it */
 };
 
@@ -61,6 +65,9 @@ struct vm {
 void vm_finish(struct vm *vm, int result, struct err *err);
 void vm_next(struct vm *vm);
 void vm_event(struct vm *vm, const char *event);
+/* Before a job takes the machine, and after: keeps what vm.info and vm.counters tell of it. */
+void vm_keep_report(struct vm *vm);
+void vm_drop_report(struct vm *vm);
 /* Before a boot or reboot: clears its cancel flag, or sets it if an end is waiting already. */
 void vm_prepare_cancel(struct vm *vm);
 /* Back to VM_NONE; no machine. */
