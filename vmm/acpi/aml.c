@@ -29,8 +29,7 @@ enum {
 	EXT_DEVICE = 0x82,
 };
 
-/* --- package lengths
- * ------------------------------------------------------------------------------ */
+/* --- package lengths -------------------------------------------------------------------------- */
 
 /* Bytes that a package length takes which covers itself and `body` bytes (20.2.4). */
 static unsigned pkg_length_size(size_t body)
@@ -65,8 +64,7 @@ void aml_close(struct buf *b, size_t mark)
 	memcpy(b->data + mark, enc, n);
 }
 
-/* --- names
- * ---------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static bool segment_ok(const char *s)
 {
@@ -103,8 +101,7 @@ void aml_path(struct buf *b, const char *name)
 	}
 }
 
-/* --- terms
- * ---------------------------------------------------------------------------------------- */
+/* --- terms ------------------------------------------------------------------------------------ */
 
 size_t aml_scope(struct buf *b, const char *name)
 {
@@ -250,8 +247,7 @@ void aml_field_byte(struct buf *b, const char *region, const char *field)
 	aml_close(b, mark);
 }
 
-/* --- resources
- * ------------------------------------------------------------------------------------ */
+/* --- resources -------------------------------------------------------------------------------- */
 
 enum {
 	RES_IRQ_NOFLAGS = 0x22,

@@ -64,8 +64,7 @@ int boot_zero_page_write(const struct boot_params *params, const struct boot_ima
 	return 0;
 }
 
-/* --- descriptor and page tables: Intel SDM volume 3, 3.4.5 and 4.5 -----------------------------
- */
+/* --- descriptor and page tables: Intel SDM volume 3, 3.4.5 and 4.5 ---------------------------- */
 
 #define PAGE_PRESENT  0x01ULL
 #define PAGE_WRITABLE 0x02ULL

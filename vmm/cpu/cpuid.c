@@ -110,8 +110,7 @@ static void set_bit(uint32_t *reg, unsigned bit, bool on)
 	*reg = on ? *reg | BIT(bit) : *reg & ~BIT(bit);
 }
 
-/* --- features ----------------------------------------------------------------------------------
- */
+/* --- features --------------------------------------------------------------------------------- */
 
 static void set_features(struct kvm_cpuid2 *cpuid, const struct cpuid_params *params)
 {
@@ -191,8 +190,7 @@ static void set_tsc_ratio(struct kvm_cpuid2 *cpuid, const struct cpuid_params *p
 		   });
 }
 
-/* --- topology ----------------------------------------------------------------------------------
- */
+/* --- topology --------------------------------------------------------------------------------- */
 
 static unsigned threads_per_package(const struct cpu_topology *t)
 {

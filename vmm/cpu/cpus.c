@@ -21,8 +21,7 @@
 
 static _Thread_local struct vcpu *current;
 
-/* --- a vCPU's thread ---------------------------------------------------------------------------
- */
+/* --- a vCPU's thread -------------------------------------------------------------------------- */
 
 static void on_kick(int sig)
 {
@@ -120,8 +119,7 @@ int cpus_current(void)
 	return current ? (int)current->index : -1;
 }
 
-/* --- start, pause, stop ------------------------------------------------------------------------
- */
+/* --- start, pause, stop ----------------------------------------------------------------------- */
 
 void cpus_start(struct cpus *cpus)
 {
@@ -185,8 +183,7 @@ void cpus_nmi(struct cpus *cpus)
 	pthread_mutex_unlock(&cpus->lock);
 }
 
-/* --- making and freeing ------------------------------------------------------------------------
- */
+/* --- making and freeing ----------------------------------------------------------------------- */
 
 int cpus_phys_bits(struct kvm_vm *kvm, unsigned max_phys_bits, struct err *err)
 {
@@ -365,8 +362,7 @@ void cpus_free(struct cpus *cpus)
 	free(cpus);
 }
 
-/* --- state -------------------------------------------------------------------------------------
- */
+/* --- state ------------------------------------------------------------------------------------ */
 
 int cpus_set_boot_state(struct cpus *cpus, const struct boot_entry *entry, struct err *err)
 {
@@ -448,8 +444,7 @@ int cpus_load(struct cpus *cpus, struct cursor *in, struct err *err)
 	return 0;
 }
 
-/* --- questions ---------------------------------------------------------------------------------
- */
+/* --- questions -------------------------------------------------------------------------------- */
 
 unsigned cpus_count(const struct cpus *cpus)
 {

@@ -50,14 +50,12 @@ struct cpus {
 	struct vcpu vcpus[];
 };
 
-/* --- vcpu_run.c: the vCPU's thread -------------------------------------------------------------
- */
+/* --- vcpu_run.c: the vCPU's thread ------------------------------------------------------------ */
 
 /* Runs the guest until a kick or until the vCPU halts. */
 void vcpu_run(struct vcpu *vcpu);
 
-/* --- vcpu_state.c: registers; the vCPU is parked -----------------------------------------------
- */
+/* --- vcpu_state.c: registers; the vCPU is parked ---------------------------------------------- */
 
 /* CPUID, and what differs from KVM's defaults at power-on; remembers the result as power_on. */
 int vcpu_set_up(struct vcpu *vcpu, const struct kvm_cpuid2 *cpuid, struct err *err);
@@ -68,14 +66,12 @@ int vcpu_reset(struct vcpu *vcpu, const struct boot_entry *entry, struct err *er
 int vcpu_save(struct vcpu *vcpu, struct buf *out, struct err *err);
 int vcpu_load(struct vcpu *vcpu, struct cursor *in, struct err *err);
 
-/* --- vcpu_boot.c -------------------------------------------------------------------------------
- */
+/* --- vcpu_boot.c ------------------------------------------------------------------------------ */
 
 /* Registers of a vCPU that is about to enter a kernel. */
 void vcpu_boot_regs(const struct boot_entry *entry, struct kvm_regs *regs, struct kvm_sregs *sregs);
 
-/* --- placement.c -------------------------------------------------------------------------------
- */
+/* --- placement.c ------------------------------------------------------------------------------ */
 
 /* Pins the threads and gives them core-scheduling cookies. All threads are there. */
 int cpus_place(struct cpus *cpus, const struct cpus_params *params, struct err *err);

@@ -15,8 +15,7 @@ static void count(atomic_uint_fast64_t *counter)
 			      memory_order_relaxed);
 }
 
-/* --- a vCPU that cannot go on ------------------------------------------------------------------
- */
+/* --- a vCPU that cannot go on ----------------------------------------------------------------- */
 
 static void log_segment(const char *name, const struct kvm_segment *s)
 {
@@ -106,8 +105,7 @@ static void unknown_exit(struct vcpu *vcpu)
 	fail(vcpu, why);
 }
 
-/* --- exits -------------------------------------------------------------------------------------
- */
+/* --- exits ------------------------------------------------------------------------------------ */
 
 /* One access, or several of a string instruction with a repeat prefix, all to one port. */
 static void port_io(struct vcpu *vcpu)

@@ -68,8 +68,7 @@ void backends_free(struct backends *b)
 	free(b);
 }
 
-/* --- consoles
- * ------------------------------------------------------------------------------------- */
+/* --- consoles --------------------------------------------------------------------------------- */
 
 static int open_console(struct backends *b, const char *what, enum console_mode mode,
 			const char *path, bool input, struct chardev **ret_dev, struct err *err)
@@ -155,8 +154,7 @@ void backends_console_resized(struct backends *b)
 		chardev_update_size(b->serial);
 }
 
-/* --- taps
- * ----------------------------------------------------------------------------------------- */
+/* --- taps ------------------------------------------------------------------------------------- */
 
 struct tap *backends_tap(struct backends *b, const char *id)
 {
@@ -206,8 +204,7 @@ static int open_tap(struct backends *b, const struct net_config *net, struct err
 	return 0;
 }
 
-/* --- images
- * --------------------------------------------------------------------------------------- */
+/* --- images ----------------------------------------------------------------------------------- */
 
 struct block *backends_image(struct backends *b, const char *id)
 {

@@ -22,8 +22,7 @@
 /* The last 64 KiB of the guest's physical space stay unused, as in Cloud Hypervisor's map. */
 #define TOP_RESERVED (64 * KIB)
 
-/* --- what other threads tell
- * ---------------------------------------------------------------------- */
+/* --- what other threads tell ------------------------------------------------------------------ */
 
 static void tell_event(const struct machine_hooks *hooks, void *arg, const struct machine_event *e)
 {
@@ -111,8 +110,7 @@ static void vcpu_failed(void *arg, const struct err *err)
 	loop_post(m->host.main_loop, &m->inbox_task);
 }
 
-/* --- building
- * ------------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static int add_memory(struct machine *m, const atomic_bool *cancel, struct err *err)
 {
@@ -359,8 +357,7 @@ void machine_free(struct machine *m)
 	free(m);
 }
 
-/* --- running
- * -------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 static void resume_devices(struct machine *m)
 {

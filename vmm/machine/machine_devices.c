@@ -47,8 +47,7 @@ static int plug(struct machine *m, struct device *dev, struct pci_device *functi
 	return 0;
 }
 
-/* --- PCI slots
- * ------------------------------------------------------------------------------------ */
+/* --- PCI slots -------------------------------------------------------------------------------- */
 
 static uint32_t slot_bit(const struct pci_device_config *pci)
 {
@@ -105,8 +104,7 @@ static const char *id_or(const struct pci_device_config *pci, const char *fallba
 	return pci->id ? pci->id : fallback;
 }
 
-/* --- the platform's own
- * --------------------------------------------------------------------------- */
+/* --- the platform's own ----------------------------------------------------------------------- */
 
 static int plug_new(struct machine *m, int created, struct device *dev, struct err *err)
 {
@@ -178,8 +176,7 @@ static int add_pvpanic(struct machine *m, struct err *err)
 	return r < 0 ? r : plug(m, dev, pvpanic_pci_function(dev), err);
 }
 
-/* --- virtio
- * --------------------------------------------------------------------------------------- */
+/* --- virtio ----------------------------------------------------------------------------------- */
 
 static int add_console(struct machine *m, struct err *err)
 {
@@ -275,8 +272,7 @@ static int add_rng(struct machine *m, struct err *err)
 	return r < 0 ? r : plug_virtio(m, vdev, &c->pci, false, err);
 }
 
-/* --- the catalogue
- * -------------------------------------------------------------------------------- */
+/* --- the catalogue ---------------------------------------------------------------------------- */
 
 static const struct {
 	const char *what;

@@ -67,8 +67,7 @@ static const char *const failure[VM_VERBS_] = {
 	[VM_ADD_DISK] = "The disk could not be added to the VM",
 };
 
-/* --- the queue
- * ------------------------------------------------------------------------------------ */
+/* --- the queue -------------------------------------------------------------------------------- */
 
 static void release_payload(struct vm_request *req)
 {
@@ -195,8 +194,7 @@ void vm_submit(struct vm *vm, struct vm_request *req)
 	vm_next(vm);
 }
 
-/* --- what needs no job
- * ---------------------------------------------------------------------------- */
+/* --- what needs no job ------------------------------------------------------------------------ */
 
 void vm_event(struct vm *vm, const char *event)
 {
@@ -251,8 +249,7 @@ void vm_forget(struct vm *vm)
 	vm->state = VM_NONE;
 }
 
-/* --- the guest's own wishes
- * ----------------------------------------------------------------------- */
+/* --- the guest's own wishes ------------------------------------------------------------------- */
 
 static void reset_done(struct vm_request *req, int result, const struct err *err)
 {
@@ -338,8 +335,7 @@ void vm_guest_request(void *arg, enum guest_request request)
 	}
 }
 
-/* --- life
- * ----------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int vm_new(struct loop *loop, const struct vm_hooks *hooks, void *arg, struct vm **ret_vm)
 {

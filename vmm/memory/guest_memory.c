@@ -65,8 +65,7 @@ int guest_memory_write(struct guest_memory *mem, gpa_t addr, const void *src, ui
 	return 0;
 }
 
-/* --- the dirty log: one bit a page, region after region, each beginning in a word of its own ----
- */
+/* --- the dirty log: one bit a page, region after region, each beginning in a word of its own -- */
 
 static size_t region_words(const struct guest_region *r)
 {
