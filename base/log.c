@@ -42,6 +42,11 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t lost; /* lines dropped since the last one that got out; under lock */
 static bool torn;     /* the last line got out in part, without its newline; under lock */
 
+void log_start(void)
+{
+	atomic_store(&start_ns, loop_now_ns());
+}
+
 void log_set_level(enum log_level level)
 {
 	atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);

@@ -15,6 +15,10 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 
+/* Starts the clock of the lines; the first line starts it where nobody else did. Main thread, once,
+ * when the process begins. */
+void log_start(void);
+
 /* Lets through messages up to `level`. Any thread. */
 void log_set_level(enum log_level level);
 

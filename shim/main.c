@@ -128,6 +128,7 @@ int main(int argc, char *argv[])
 	struct cmdline cmdline;
 	int code;
 
+	log_start();
 	if (open_standard_streams() < 0)
 		return EXIT_CODE_ERROR;
 	if (cmdline_parse(argc, argv, &cmdline, &err) < 0)
