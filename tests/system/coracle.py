@@ -59,7 +59,7 @@ class Coracle:
 
     def __exit__(self, kind, *_):
         if kind is not None:
-            print(f"--- log of coracle {self.pid} ---\n{self.log()}")
+            print(f"--- log of coracle {self.pid} ---\n{self.log()[-20000:]}")
         self.close()
 
     def close(self):
