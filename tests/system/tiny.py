@@ -5,7 +5,6 @@ Use `pytestmark = tiny.needs_kvm` in a module that boots it.
 """
 
 import os
-import threading
 
 import pytest
 
@@ -75,30 +74,6 @@ class SlowBoot:
     def answer(self):
         """Waits for it."""
         return self.client.read_response()
-
-
-class InBackground:
-    """Calls function(*args) on a thread; result() waits and gives what it returned, or raises what it raised."""
-
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-        self.value = self.error = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self):
-        try:
-            self.value = self.function(*self.args)
-        except BaseException as error:  # handed to the one who asks for the result
-            self.error = error
-
-    def result(self, timeout=60):
-        self.thread.join(timeout)
-        if self.thread.is_alive():
-            raise TimeoutError("it goes on")
-        if self.error:
-            raise self.error
-        return self.value
 
 
 def wait_ready(serial, times=1):
