@@ -152,6 +152,38 @@ check-fast: deps
 	$(Q)$(MAKE) --no-print-directory all units WERROR=$(WERROR)
 	$(Q)tests/check fast
 
+# --- fuzz ------------------------------------------------------------------------------------------------------------
+
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_HELPERS := $(call obj,$(sort $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))) \
+	tests/unit/device_fixture.c tests/unit/vring_driver.c)
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/bin/%,$(FUZZ_SRC))
+
+$(BUILD)/bin/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(FUZZ_HELPERS) $(BUILD)/libcoracle.a
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS) -lcmocka
+
+.PHONY: fuzz-bin
+fuzz-bin: $(FUZZ_BIN)
+
+# libFuzzer is clang's; everything is built once more, with its coverage counters.
+.PHONY: fuzz-targets
+fuzz-targets:
+	$(Q)$(MAKE) --no-print-directory fuzz-bin CC=clang BUILD=build/fuzz SANITIZE=address,undefined,fuzzer-no-link OPT=-O1
+
+.PHONY: fuzz
+fuzz: deps
+	$(Q)$(MAKE) --no-print-directory fuzz-targets
+	$(Q)tests/fuzz/run $(SECONDS)
+
+# --- bench -----------------------------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: deps
+	$(Q)$(MAKE) --no-print-directory all $(PVH_GUEST)
+	$(Q)tests/bench/run
+
 .PHONY: clean
 clean:
 	rm -rf build
