@@ -56,3 +56,18 @@ void iothread_name(const char *id, char name[IOTHREAD_NAME_MAX])
 		id++;
 	snprintf(name, IOTHREAD_NAME_MAX, "_%.14s", id);
 }
+
+void iothread_queue_name(const char *id, const char *kind, const char *mark, unsigned index,
+			 char name[IOTHREAD_NAME_MAX])
+{
+	char prefix[8] = "_", suffix[8];
+	int room;
+
+	while (*id == '_')
+		id++;
+	if (strncmp(id, kind, strlen(kind)) != 0)
+		snprintf(prefix, sizeof(prefix), "_%.4s_", kind);
+	snprintf(suffix, sizeof(suffix), "_%.4s%u", mark, index % 100);
+	room = (int)(IOTHREAD_NAME_MAX - 1 - strlen(prefix) - strlen(suffix));
+	snprintf(name, IOTHREAD_NAME_MAX, "%s%.*s%s", prefix, room, id, suffix);
+}

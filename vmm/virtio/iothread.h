@@ -26,4 +26,13 @@ void iothread_stop(struct iothread *io);
  * cut ("__rng" and "rng" give "_rng"). */
 void iothread_name(const char *id, char name[IOTHREAD_NAME_MAX]);
 
+/*
+ * The name of the thread that serves queue or pair `index` (< 100 to be told apart) of a device of
+ * a kind with several: orchestrators look for the kind in front ("_net1_qp0", "_disk0_q1"), so an
+ * id that does not begin with it gets it too ("front": "_net_front_qp0"). What is too long loses
+ * the end of the id. kind: "net"; mark: "qp". Both of at most four bytes.
+ */
+void iothread_queue_name(const char *id, const char *kind, const char *mark, unsigned index,
+			 char name[IOTHREAD_NAME_MAX]);
+
 #endif

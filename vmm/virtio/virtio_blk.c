@@ -266,14 +266,13 @@ static const struct virtio_ops virtio_ops = {
 static int realize(struct device *dev, struct err *err)
 {
 	struct virtio_blk *blk = container_of(dev, struct virtio_blk, vdev.dev);
-	char base[IOTHREAD_NAME_MAX], name[IOTHREAD_NAME_MAX + 8];
+	char name[IOTHREAD_NAME_MAX];
 
-	iothread_name(dev->id, base);
 	for (unsigned i = 0; i < blk->num_queues; i++) {
 		struct blk_queue *q = &blk->queues[i];
 		int r;
 
-		snprintf(name, sizeof(name), "%.10s_q%u", base, i);
+		iothread_queue_name(dev->id, "disk", "q", i, name);
 		r = iothread_start(&q->io, name, THREAD_DISK, q->affinity.cpus,
 				   q->affinity.num_cpus);
 		if (r < 0)

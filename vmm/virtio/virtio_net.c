@@ -152,22 +152,6 @@ static const struct virtio_ops virtio_ops = {
 
 /* --- the device ------------------------------------------------------------------------------ */
 
-/* "_net1_qp0": orchestrators look for the prefix, so other ids get it too. What is too long loses
- * the end of the id. */
-static void pair_name(const char *id, unsigned index, char name[IOTHREAD_NAME_MAX])
-{
-	const char *prefix;
-	char suffix[8];
-	int room;
-
-	while (*id == '_')
-		id++;
-	prefix = strncmp(id, "net", 3) == 0 ? "_" : "_net_";
-	snprintf(suffix, sizeof(suffix), "_qp%u", index % 100);
-	room = (int)(IOTHREAD_NAME_MAX - 1 - strlen(prefix) - strlen(suffix));
-	snprintf(name, IOTHREAD_NAME_MAX, "%s%.*s%s", prefix, room, id, suffix);
-}
-
 static int realize(struct device *dev, struct err *err)
 {
 	struct virtio_net *net = from_dev(dev);
@@ -176,7 +160,7 @@ static int realize(struct device *dev, struct err *err)
 		char name[IOTHREAD_NAME_MAX];
 		int rc;
 
-		pair_name(dev->id, i, name);
+		iothread_queue_name(dev->id, "net", "qp", i, name);
 		rc = iothread_start(&net->pairs[i]->io, name, THREAD_NET, NULL, 0);
 		if (rc < 0)
 			return err_set_errno(err, rc, "%s: cannot start thread %s", dev->id, name);
