@@ -165,9 +165,9 @@ class Coracle:
         return sorted(names)
 
     def is_sanitized(self):
-        """Whether it is a build with AddressSanitizer, which keeps freed memory for a while."""
+        """Whether it is a build with a sanitizer that keeps memory of its own, and freed memory for a while."""
         with open(f"/proc/{self.pid}/maps") as file:
-            return "libasan" in file.read()
+            return re.search("lib[at]san", file.read()) is not None
 
     def rss_kib(self):
         with open(f"/proc/{self.pid}/status") as file:
