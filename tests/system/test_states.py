@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every endpoint in every state, against one table of what it answers and what state it leaves."""
 
+import shutil
+
 import pytest
 
 import tiny
@@ -265,6 +267,40 @@ def test_guest_that_resets_is_rebooted(vmm, words):
         # A guest that resets again and again does not keep the API from its turn.
         assert vmm.api("PUT", "vm.delete").status == 204
     assert vmm.state() is None
+
+
+def config_with_kernel_of_its_own(path, words):
+    config = tiny.config(words)
+    config["payload"]["kernel"] = str(shutil.copy(tiny.GUEST, path))
+    return config
+
+
+def test_reboot_that_fails_leaves_created(vmm, tmp_path):
+    enter(vmm, "None")
+    kernel = tmp_path / "kernel"
+    vmm.put("vm.create", config_with_kernel_of_its_own(kernel, "ready"))
+    vmm.put("vm.boot")
+    kernel.rename(tmp_path / "elsewhere")
+    refused(vmm, 500, "PUT", "vm.reboot")
+    assert vmm.state() == "Created"
+    (tmp_path / "elsewhere").rename(kernel)
+    vmm.put("vm.boot")
+    assert vmm.state() == "Running"
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_reset_by_the_guest_that_fails_is_an_error(tmp_path, stays):
+    kernel = tmp_path / "kernel"
+    with Coracle(*["--no-shutdown"] * stays) as vmm:
+        vmm.put("vm.create", config_with_kernel_of_its_own(kernel, "reset"))
+        vmm.put("vm.boot")
+        kernel.unlink()
+        if stays:
+            wait_until(lambda: vmm.state() == "Created")
+            assert vmm.api("PUT", "vm.delete").status == 204
+        else:
+            assert vmm.wait(10) == 1
+        assert str(kernel) in vmm.log()
 
 
 def test_panic_is_told_and_the_guest_lives_on(vmm, tmp_path):
