@@ -167,6 +167,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY(geteuid, ROLES_WORK, "libraries"),
 	ANY(getgid, ROLES_WORK, "libraries"),
 	ANY(getegid, ROLES_WORK, "libraries"),
+	ANY(getpgrp, ROLES_WORK, "whether the terminal is ours to change"),
 	ANY(signalfd4, ROLES_NONE, "SIGTERM and the like"),
 };
 
