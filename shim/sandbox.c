@@ -6,8 +6,10 @@
 #include "shim/sandbox_rules.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -229,6 +231,10 @@ int sandbox_init(enum sandbox_mode mode, struct err *err)
 
 	active_mode = mode;
 	if (mode != SANDBOX_OFF) {
+		/* Before it shrinks a thread's arena for the first time, glibc reads
+		 * /proc/sys/vm/overcommit_memory: files by name are not for threads that serve the
+		 * guest. What large blocks took goes back by munmap() all the same. */
+		mallopt(M_TRIM_THRESHOLD, INT_MAX);
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			return err_set_errno(err, -errno, "no_new_privs cannot be set");
 		for (size_t role = 0; role < THREAD_ROLES_; role++) {

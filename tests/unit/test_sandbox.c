@@ -214,6 +214,41 @@ static void threads_of_every_role_start_and_end_under_their_filter(void **state)
 	assert_string_equal(output, "");
 }
 
+/* More than malloc keeps at the top of a thread's arena by default. */
+static void *use_memory(void *arg)
+{
+	static void *blocks[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(blocks); i++) {
+		blocks[i] = malloc(32 << 10);
+		if (!blocks[i])
+			return NULL;
+	}
+	for (size_t i = ARRAY_SIZE(blocks); i-- > 0;)
+		free(blocks[i]);
+	*(bool *)arg = true;
+	return NULL;
+}
+
+static void use_memory_in_disk_thread(void)
+{
+	struct thread t = {0};
+	bool done = false;
+
+	must(sandbox_init(SANDBOX_TRAP, NULL) == 0);
+	must(thread_start(&t, "_disk0", THREAD_DISK, use_memory, &done) == 0);
+	thread_join(&t);
+	must(done);
+}
+
+static void device_thread_may_free_all_that_it_allocated(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(use_memory_in_disk_thread, output), 0);
+	assert_string_equal(output, "");
+}
+
 static void *enter_no_guest(void *arg)
 {
 	*(int *)arg = ioctl(-1, KVM_RUN, 0) < 0 ? -errno : 0;
@@ -405,6 +440,7 @@ int main(void)
 		cmocka_unit_test(errno_mode_fails_the_call_with_eperm),
 		cmocka_unit_test(even_main_starts_no_program_and_maps_no_code),
 		cmocka_unit_test(threads_of_every_role_start_and_end_under_their_filter),
+		cmocka_unit_test(device_thread_may_free_all_that_it_allocated),
 		cmocka_unit_test(a_worker_can_start_a_device_thread),
 		cmocka_unit_test(a_vcpu_that_a_worker_started_may_enter_the_guest),
 		cmocka_unit_test(capabilities_can_be_dropped_inside_the_sandbox),
