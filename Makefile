@@ -181,8 +181,13 @@ fuzz: deps
 
 .PHONY: bench
 bench: deps
-	$(Q)$(MAKE) --no-print-directory all $(PVH_GUEST)
+	$(Q)$(MAKE) --no-print-directory all $(PVH_GUEST) $(BUILD)/bench/load
 	$(Q)tests/bench/run
+
+$(BUILD)/bench/load: tests/bench/load.c
+	@mkdir -p $(@D)
+	@echo "  CC      $@"
+	$(Q)$(CC) -std=gnu17 -O2 $(WARNINGS) -D_GNU_SOURCE -o $@ $<
 
 .PHONY: clean
 clean:
