@@ -145,7 +145,7 @@ def qemu_command(settings, directory, jobs_fd):
     command += ["-accel", "tcg,thread=multi", "-cpu", settings.cpu]
     command += ["-smp", str(settings.cpus), "-m", settings.memory, "-rtc", "base=utc,clock=host"]
     command += images
-    command += ["-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable audit=0"]
+    command += ["-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable"]
     command += ["-chardev", f"file,id=console,path={os.path.join(directory, 'console.log').replace(',', ',,')}"]
     command += ["-serial", "chardev:console"]
     command += ["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
