@@ -5,6 +5,7 @@
  *
  *   ready        "READY" on COM1
  *   count        a number a line on COM1, one each ten milliseconds, for ever
+ *   debug        "debug" on the debug console, if there is one, and 0x41 to the debug port
  *   panic        tells pvpanic, if there is one
  *   poweroff     ACPI S5
  *   reset        by the ACPI reset register
@@ -18,6 +19,8 @@
 #include <stdint.h>
 
 #define COM1	      0x3f8
+#define DEBUG_CONSOLE 0xe9
+#define DEBUG_PORT    0x80
 #define PM_SLEEP      0x600
 #define PM_TIMER      0x608
 #define PM_TIMER_10MS 35795
@@ -55,6 +58,14 @@ static void out8(uint16_t port, uint8_t value)
 static void out32(uint16_t port, uint32_t value)
 {
 	__asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static uint8_t in8(uint16_t port)
+{
+	uint8_t value;
+
+	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	return value;
 }
 
 static uint32_t in32(uint16_t port)
@@ -95,6 +106,15 @@ static void count(void)
 			;
 		last += PM_TIMER_10MS;
 	}
+}
+
+static void debug(void)
+{
+	/* One that is there reads as its own number. */
+	if (in8(DEBUG_CONSOLE) == DEBUG_CONSOLE)
+		for (const char *text = "debug\n"; *text; text++)
+			out8(DEBUG_CONSOLE, (uint8_t)*text);
+	out8(DEBUG_PORT, 0x41);
 }
 
 static uint32_t pci_read(unsigned slot, unsigned offset)
@@ -141,6 +161,8 @@ static void obey(const char *word)
 		print("READY");
 	else if (is(word, "count"))
 		count();
+	else if (is(word, "debug"))
+		debug();
 	else if (is(word, "panic"))
 		panic();
 	else if (is(word, "poweroff"))
