@@ -3,6 +3,8 @@
 
 import os
 import socket
+import time
+from collections import Counter
 
 from coracle import Coracle
 from guest import images
@@ -108,9 +110,20 @@ class GuestVm(Coracle):
         return found
 
     def resources(self):
-        """Threads and open descriptors, comparable: two equal states of the process give equal values."""
-        kinds = sorted(target.split(":[")[0] for target in self.fds().values())
-        return self.threads(), kinds
+        """Threads, and open descriptors by kind, once no connection or job comes or goes: two equal states of the
+        process give equal values."""
+
+        def sample():
+            return self.threads(), Counter(target.split(":[")[0] for target in self.fds().values())
+
+        last = None
+        for _ in range(50):
+            now = sample()
+            if now == last:
+                return now
+            last = now
+            time.sleep(0.1)
+        raise AssertionError(f"descriptors come and go: {last}")
 
 
 def events_so_far(vmm):
