@@ -86,8 +86,7 @@ static const struct state_layout layout = {
 	.struct_size = sizeof(struct vcpu_state),
 };
 
-/* --- MSRs --------------------------------------------------------------------------------------
- */
+/* --- MSRs ------------------------------------------------------------------------------------- */
 
 static struct kvm_msrs *new_msrs(uint32_t num)
 {
@@ -189,8 +188,7 @@ static int set_msrs(struct vcpu *vcpu, const struct vcpu_state *state, struct er
 	return 0;
 }
 
-/* --- all of it ---------------------------------------------------------------------------------
- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 /* Says which part failed. */
 static int part(int rc, const char *verb, const char *what, struct err *err)
@@ -259,8 +257,7 @@ static int set_state(struct vcpu *vcpu, const struct vcpu_state *state, struct e
 	return rc;
 }
 
-/* --- power-on ----------------------------------------------------------------------------------
- */
+/* --- power-on --------------------------------------------------------------------------------- */
 
 static int set_boot_msrs(struct kvm_vcpu *vcpu, struct err *err)
 {
@@ -332,8 +329,7 @@ int vcpu_reset(struct vcpu *vcpu, const struct boot_entry *entry, struct err *er
 	return rc;
 }
 
-/* --- snapshots ---------------------------------------------------------------------------------
- */
+/* --- snapshots -------------------------------------------------------------------------------- */
 
 int vcpu_save(struct vcpu *vcpu, struct buf *out, struct err *err)
 {
