@@ -145,6 +145,7 @@ demo: deps
 check: deps
 	$(Q)$(MAKE) --no-print-directory all units guest-images WERROR=$(WERROR)
 	$(Q)$(MAKE) --no-print-directory all units SANITIZE=address,undefined OPT=-O1 WERROR=$(WERROR)
+	$(Q)$(MAKE) --no-print-directory fuzz-targets
 	$(Q)tests/check all
 
 .PHONY: check-fast
