@@ -303,13 +303,13 @@ def test_counters_tell_of_each_disk_what_went_through_it(vm):
 
 def test_pauses_in_the_middle_of_input_and_output_lose_nothing(vm):
     device = vm.device("copy")
-    vm.guest("head -c 16m /dev/urandom >/tmp/p")
+    vm.guest("head -c 4m /dev/urandom >/tmp/p")
     digest = vm.guest("sha256sum </tmp/p").split()[0]
     start = moved = bytes_moved(vm)
     vm.console.send(
         "for i in 0 1 2 3 4 5 6 7; do "
-        f"dd if=/tmp/p of={device} bs=16k seek=$((i * 1024)) oflag=direct conv=notrunc 2>/dev/null && "
-        f"dd if={device} of=/dev/null bs=16k skip=$((i * 1024)) count=1024 iflag=direct 2>/dev/null || exit 1; "
+        f"dd if=/tmp/p of={device} bs=32k seek=$((i * 128)) oflag=direct conv=notrunc 2>/dev/null && "
+        f"dd if={device} of=/dev/null bs=32k skip=$((i * 128)) count=128 iflag=direct 2>/dev/null || exit 1; "
         "done; rm /tmp/p"
     )
     busy = 0
@@ -320,14 +320,14 @@ def test_pauses_in_the_middle_of_input_and_output_lose_nothing(vm):
         still = bytes_moved(vm)
         time.sleep(0.2)
         assert bytes_moved(vm) == still  # what was in flight has ended, nothing new begins
-        busy += moved < still < start + 256 * MIB
+        busy += moved < still < start + 64 * MIB
         moved = still
         vm.put("vm.resume")
     assert vm.console.expect(rb"CORACLE-RC (\d+)\r?\n", 120)[1] == b"0"
     assert busy > 0  # at least one pause came in the middle of it
-    assert bytes_moved(vm) == start + 256 * MIB
+    assert bytes_moved(vm) == start + 64 * MIB
     for part in range(8):
-        assert sha256(piece(vm.images["copy"], part * 16 * MIB, 16 * MIB)) == digest
+        assert sha256(piece(vm.images["copy"], part * 4 * MIB, 4 * MIB)) == digest
     assert vm.guest(f"dmesg | grep -i 'error.*dev {vm.found['copy'][0]}' || true") == ""
 
 
