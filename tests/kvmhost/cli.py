@@ -40,7 +40,7 @@ def parse(argv):
     )
     host = parser.add_argument_group("the emulated host (taken when it is booted)")
     host.add_argument("--memory", default="6G", help="default: %(default)s")
-    host.add_argument("--cpus", type=int, default=2, help="default: %(default)s")
+    host.add_argument("--cpus", type=int, default=1, help="default: %(default)s; with more of them hosts hang now and then")
     host.add_argument("--cpu", default="EPYC-v3,+vgif", help="QEMU's -cpu (default: %(default)s)")
     host.add_argument("--out", metavar="DIR", help="shared for writing (default: build/kvmhost/out)")
     host.add_argument("--share", action="append", default=[], metavar="DIR", help="show DIR as fresh as the checkout")
