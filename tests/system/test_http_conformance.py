@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The HTTP dialect that existing clients of this API need, each rule with the bytes of a client that breaks without it.
 
-The rules for 429 (its phrase) and for `bdf` in hot-plug answers have no request here that leads to them; the phrase is
-tested on the codec (tests/unit/test_http.c).
+No request leads to a 429 yet: its phrase is tested on the codec (tests/unit/test_http.c). Nor is there an answer to a
+hot-plug; the form of its `bdf` is tested where there are some, in the device tree.
 """
 
 import concurrent.futures
 import json
 import os
 import random
+import re
 import resource
 import socket
 import threading
 import time
 
 import pytest
+import tiny
 from coracle import MINIMAL_CONFIG, Coracle, wait_until
 from http_client import RawClient, request_bytes
 
@@ -505,6 +507,24 @@ def test_other_versions_are_refused(vmm, version):
     with vmm.connect() as client:
         client.send(b"GET /api/v1/vmm.ping " + version + b"\r\n\r\n")
         assert client.read_response().status == 400
+
+
+# --- W16: addresses of PCI functions ------------------------------------------------------------------------------------------
+
+
+@tiny.needs_kvm
+def test_pci_addresses_are_of_the_form_that_kata_takes_apart(vmm, tmp_path):
+    image = tiny.sparse_file(tmp_path / "disk", 1 << 20)
+    vmm.put("vm.create", tiny.config(disks=[{"path": image, "image_type": "Raw", "pci_device_id": 29}]))
+    vmm.put("vm.boot")
+    with vmm.connect() as client:
+        client.send(b"GET /api/v1/vm.info HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")
+        tree = client.read_response().json()["device_tree"]
+    addresses = {name: node["pci_bdf"] for name, node in tree.items() if node["pci_bdf"]}
+    assert len(addresses) >= 2
+    for address in addresses.values():
+        assert re.fullmatch(r"0000:00:[0-1][0-9a-f]\.0", address)
+    assert addresses["_virtio-pci-_disk0"] == "0000:00:1d.0"
 
 
 # --- W14, W15, W17: what answers say -------------------------------------------------------------------------------------------
