@@ -65,52 +65,50 @@ static void start(struct err *err, enum err_kind kind, int code)
 	err->len = 0;
 }
 
-int err_set(struct err *err, int code, const char *fmt, ...)
+/* Begins the chain anew. The message is made first: its arguments may lie in what `err` held. */
+static void set(struct err *err, enum err_kind kind, int code, const char *fmt, va_list ap)
 {
 	char msg[MESSAGE_MAX];
+	size_t len = format_message(msg, fmt, ap);
+
+	start(err, kind, code);
+	append(err, msg, len);
+}
+
+int err_set(struct err *err, int code, const char *fmt, ...)
+{
 	va_list ap;
-	size_t len;
 
 	if (!err)
 		return code;
 	va_start(ap, fmt);
-	len = format_message(msg, fmt, ap);
+	set(err, ERR_INTERNAL, code, fmt, ap);
 	va_end(ap);
-	start(err, ERR_INTERNAL, code);
-	append(err, msg, len);
 	return code;
 }
 
 int err_set_kind(struct err *err, enum err_kind kind, int code, const char *fmt, ...)
 {
-	char msg[MESSAGE_MAX];
 	va_list ap;
-	size_t len;
 
 	if (!err)
 		return code;
 	va_start(ap, fmt);
-	len = format_message(msg, fmt, ap);
+	set(err, kind, code, fmt, ap);
 	va_end(ap);
-	start(err, kind, code);
-	append(err, msg, len);
 	return code;
 }
 
 int err_set_errno(struct err *err, int code, const char *fmt, ...)
 {
-	char msg[MESSAGE_MAX];
 	char reason[64];
 	va_list ap;
-	size_t len;
 
 	if (!err)
 		return code;
 	va_start(ap, fmt);
-	len = format_message(msg, fmt, ap);
+	set(err, ERR_INTERNAL, code, fmt, ap);
 	va_end(ap);
-	start(err, ERR_INTERNAL, code);
-	append(err, msg, len);
 
 	/* Behind the message, over its terminator: there is room, a message fills half at most. */
 	err->len--;
