@@ -109,7 +109,7 @@ def vmlinux(host_kernel):
 class Settings:
     """What an emulated host is made of; everything here is JSON so that a host can be started again as it was."""
 
-    def __init__(self, memory="6G", cpus=1, cpu="EPYC-v3,+vgif", shares=(), out=None, watchdog=180, qemu_args=()):
+    def __init__(self, memory="6G", cpus=1, cpu="EPYC-v3,+vgif", shares=(), out=None, watchdog=45, qemu_args=()):
         self.memory = memory
         self.cpus = cpus
         self.cpu = cpu

@@ -44,7 +44,7 @@ def parse(argv):
     host.add_argument("--cpu", default="EPYC-v3,+vgif", help="QEMU's -cpu (default: %(default)s)")
     host.add_argument("--out", metavar="DIR", help="shared for writing (default: build/kvmhost/out)")
     host.add_argument("--share", action="append", default=[], metavar="DIR", help="show DIR as fresh as the checkout")
-    host.add_argument("--watchdog", type=float, default=180, metavar="S", help="dead if silent for S (default: 180)")
+    host.add_argument("--watchdog", type=float, default=45, metavar="S", help="dead if silent for S (default: %(default)s)")
     host.add_argument("--qemu-arg", action="append", default=[], metavar="ARG", help="one more argument of QEMU's")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD...")
     args = parser.parse_args(argv)
