@@ -191,12 +191,25 @@ static int add_pci(struct machine *m, struct err *err)
 	return pci_segment_new(&params, m->host.mmio, m->host.pio, &m->segment, err);
 }
 
+static struct cpu_topology topology_of(const struct cpus_config *c)
+{
+	if (!c->topology)
+		return cpu_topology_flat(c->max_vcpus);
+	return (struct cpu_topology){
+		.threads_per_core = c->topology->threads_per_core,
+		.cores_per_die = c->topology->cores_per_die,
+		.dies_per_package = c->topology->dies_per_package,
+		.packages = c->topology->packages,
+	};
+}
+
 static int add_cpus(struct machine *m, struct err *err)
 {
 	const struct cpus_config *c = &m->config->cpus;
 	struct cpus_params params = {
 		.boot_vcpus = c->boot_vcpus,
 		.max_vcpus = c->max_vcpus,
+		.topology = topology_of(c),
 		.phys_bits = m->phys_bits,
 		.nested = c->nested,
 		.amx = c->features.amx,
@@ -207,28 +220,14 @@ static int add_cpus(struct machine *m, struct err *err)
 	};
 	struct cpus_hooks hooks = {.guest_request = guest_request, .failed = vcpu_failed, .arg = m};
 
-	if (c->topology)
-		params.topology = (struct cpu_topology){
-			.threads_per_core = c->topology->threads_per_core,
-			.cores_per_die = c->topology->cores_per_die,
-			.dies_per_package = c->topology->dies_per_package,
-			.packages = c->topology->packages,
-		};
 	return cpus_new(&params, m->host.kvm, m->host.pio, m->host.mmio, m->host.ioapic, &hooks,
 			&m->cpus, err);
 }
 
 static unsigned highest_apic_id(const struct cpus_config *c)
 {
-	struct cpu_topology topology = cpu_topology_flat(c->max_vcpus);
+	struct cpu_topology topology = topology_of(c);
 
-	if (c->topology)
-		topology = (struct cpu_topology){
-			.threads_per_core = c->topology->threads_per_core,
-			.cores_per_die = c->topology->cores_per_die,
-			.dies_per_package = c->topology->dies_per_package,
-			.packages = c->topology->packages,
-		};
 	return cpu_topology_apic_id(&topology, c->max_vcpus - 1);
 }
 
