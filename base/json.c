@@ -9,7 +9,7 @@
 /*
  * A few of jansson's names are ours as well. They are renamed while its header is read; its
  * json_is_*() macros, which would mix the two up, and its json_string(), json_real() and
- * json_copy() are not used. The symbols do not meet: ours are hidden, jansson is a shared library.
+ * json_copy() are not used. The linker knows ours by other names (JSON_SYMBOL()).
  */
 #define json_string jansson_string
 #define json_copy   jansson_copy

@@ -12,6 +12,9 @@
 
 struct json;
 
+/* jansson has functions of these names too: to the linker ours are called differently. */
+#define JSON_SYMBOL(name) __asm__("coracle_" #name)
+
 enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
 /*
@@ -46,10 +49,11 @@ struct json *json_new_null(void);
 
 /* Values' content; 0, false or NULL when v is of another kind. */
 int64_t json_int(const struct json *v);
-double json_real(const struct json *v);
+double json_real(const struct json *v) JSON_SYMBOL(json_real);
 bool json_bool(const struct json *v);
-const char *json_string(const struct json *v); /* valid while v lives; may hold no NUL inside */
-size_t json_size(const struct json *v);	       /* members of an object or array */
+/* Valid while v lives; may hold no NUL inside. */
+const char *json_string(const struct json *v) JSON_SYMBOL(json_string);
+size_t json_size(const struct json *v);				 /* members of an object or array */
 struct json *json_at(const struct json *v, size_t i);		 /* borrowed; NULL past the end */
 struct json *json_member(const struct json *v, const char *key); /* borrowed; NULL when absent */
 
@@ -68,7 +72,7 @@ const char *json_iter_key(struct json_iter *it);
 struct json *json_iter_value(struct json_iter *it); /* borrowed */
 
 /* A deep copy; NULL when out of memory. */
-struct json *json_copy(const struct json *v);
+struct json *json_copy(const struct json *v) JSON_SYMBOL(json_copy);
 
 /* Text of v, malloced, NUL-terminated, in order of insertion; pretty = indented by two spaces. NULL
  * when out of memory. */
