@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "shim/activation.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +14,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
 
 #define LOCK_SUFFIX ".lock"
 #define BACKLOG	    128
@@ -85,81 +82,17 @@ static int parse_fd(const char *text)
 	return (int)v;
 }
 
-#ifdef HAVE_SYSTEMD
-
 bool listen_is_activated(void)
 {
-	return sd_listen_fds(0) > 0;
-}
-
-static void free_names(char **names, int n)
-{
-	for (int i = 0; names && i < n; i++)
-		free(names[i]);
-	free(names);
-}
-
-/* Index of the one socket that is meant; name NULL: there must be only one. */
-static int pick_activated(char **names, int n, const char *name, struct err *err)
-{
-	int found = -1;
-
-	if (!name) {
-		if (n == 1)
-			return 0;
-		return err_set(err, -EINVAL,
-			       "%d sockets were passed by activation: say which with "
-			       "fd=activation:NAME (FileDescriptorName= of the socket unit)",
-			       n);
-	}
-	for (int i = 0; i < n; i++) {
-		if (strcmp(names[i], name) != 0)
-			continue;
-		if (found >= 0)
-			return err_set(err, -EINVAL,
-				       "more than one socket named %s was passed by activation",
-				       name);
-		found = i;
-	}
-	if (found < 0)
-		return err_set(err, -ENOENT, "no socket named %s was passed by activation", name);
-	return found;
+	return activation_count() > 0;
 }
 
 static int open_activated(struct listen_socket *s, const char *name, struct err *err)
 {
-	char **names = NULL;
-	int n = sd_listen_fds_with_names(1, &names);
-	int i;
+	int fd = activation_take(name, err);
 
-	if (n < 0)
-		return err_set_errno(err, n, "LISTEN_FDS and LISTEN_FDNAMES cannot be read");
-	if (n == 0) {
-		free_names(names, n);
-		return err_set(err, -ENOENT,
-			       "no socket was passed by activation (LISTEN_PID and LISTEN_FDS are "
-			       "not set for this process)");
-	}
-	i = pick_activated(names, n, name, err);
-	free_names(names, n);
-	return i < 0 ? i : adopt(s, SD_LISTEN_FDS_START + i, err);
+	return fd < 0 ? fd : adopt(s, fd, err);
 }
-
-#else
-
-bool listen_is_activated(void)
-{
-	return false;
-}
-
-static int open_activated(struct listen_socket *s, const char *name, struct err *err)
-{
-	return err_set(err, -ENOSYS,
-		       "socket activation is not supported: built without libsystemd (a literal "
-		       "fd=3 does the same)");
-}
-
-#endif
 
 /* Whether the lock file that we locked is still the one at the path. */
 static bool same_file(int fd, const char *path)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells the service manager how start-up and shutdown go (sd_notify protocol). Without
- * NOTIFY_SOCKET, or built without libsystemd, nothing happens. */
+/* Tells the service manager how start-up and shutdown go, as sd_notify(3) documents it: a datagram
+ * to the socket that NOTIFY_SOCKET names. Without that variable nothing happens. */
 #ifndef SHIM_NOTIFY_H
 #define SHIM_NOTIFY_H
 

@@ -255,33 +255,6 @@ static void nonsense_instead_of_a_number_is_refused(void **state)
 	}
 }
 
-#ifdef HAVE_SYSTEMD
-static void activation_without_sockets_says_so(void **state)
-{
-	struct listen_socket s;
-	struct err err = ERR_INIT;
-
-	unsetenv("LISTEN_FDS");
-	unsetenv("LISTEN_PID");
-	assert_false(listen_is_activated());
-	assert_int_equal(listen_open_fd(&s, "activation", &err), -ENOENT);
-	assert_mentions(&err, "LISTEN_FDS");
-}
-
-static void sockets_meant_for_another_process_are_not_ours(void **state)
-{
-	struct listen_socket s;
-	struct err err = ERR_INIT;
-
-	setenv("LISTEN_FDS", "1", 1);
-	setenv("LISTEN_PID", "1", 1);
-	assert_false(listen_is_activated());
-	assert_int_equal(listen_open_fd(&s, "activation", &err), -ENOENT);
-	unsetenv("LISTEN_FDS");
-	unsetenv("LISTEN_PID");
-}
-#endif
-
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
@@ -298,10 +271,6 @@ int main(void)
 		TEST(inherited_listener_is_used_and_its_path_stays),
 		TEST(descriptors_that_are_no_unix_stream_listener_are_refused),
 		TEST(nonsense_instead_of_a_number_is_refused),
-#ifdef HAVE_SYSTEMD
-		TEST(activation_without_sockets_says_so),
-		TEST(sockets_meant_for_another_process_are_not_ours),
-#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
