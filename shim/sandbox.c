@@ -1,30 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shim/sandbox.h"
 
-#include "base/fd.h"
 #include "shim/exit_code.h"
-#include "shim/sandbox_rules.h"
+#include "shim/sandbox_filters.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <malloc.h>
-#include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-#define U32 0xffffffffull
-
 /* Written by sandbox_init() while there is one thread; read by every thread on entry. */
-static struct sock_fprog programs[THREAD_ROLES_];
 static enum sandbox_mode active_mode = SANDBOX_OFF;
 
 static const char *const mode_names[] = {
@@ -45,104 +36,32 @@ int sandbox_mode_parse(const char *text, enum sandbox_mode *ret_mode)
 	return -EINVAL;
 }
 
-/* --- compiling ------------------------------------------------------------------------------ */
+/* --- filters -------------------------------------------------------------------------------- */
 
 static uint32_t default_action(enum sandbox_mode mode)
 {
 	switch (mode) {
-	case SANDBOX_LOG: return SCMP_ACT_LOG;
-	case SANDBOX_ERRNO: return SCMP_ACT_ERRNO(EPERM);
-	default: return SCMP_ACT_TRAP;
+	case SANDBOX_LOG: return SECCOMP_RET_LOG;
+	case SANDBOX_ERRNO: return SECCOMP_RET_ERRNO | EPERM;
+	default: return SECCOMP_RET_TRAP;
 	}
 }
 
-/* A thread inherits the filters of the one that starts it: main starts all roles, and a worker
- * those of the machine that it builds. */
-static bool role_has(enum thread_role role, unsigned roles)
+void sandbox_program(enum thread_role role, enum sandbox_mode mode, uint32_t pid,
+		     struct sandbox_program *ret_program)
 {
-	if (role == THREAD_MAIN)
-		return true;
-	return roles & (role == THREAD_WORKER ? ROLES_ALL : ROLE(role));
-}
+	const struct sandbox_filter *filter = &sandbox_filters[role];
 
-static int add_rule(scmp_filter_ctx ctx, const struct sandbox_rule *rule)
-{
-	uint64_t mask = rule->match == MATCH_SELF ? U32 : rule->mask;
-	uint64_t value = rule->match == MATCH_SELF ? (uint64_t)getpid() : rule->value;
-	struct scmp_arg_cmp cmp = SCMP_CMP64(rule->arg, SCMP_CMP_MASKED_EQ, mask, value);
+	ret_program->len = filter->len;
+	for (size_t i = 0; i < filter->len; i++) {
+		struct sock_filter *insn = &ret_program->insns[i];
 
-	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, rule->nr, rule->match != MATCH_ANY,
-				      &cmp);
-}
-
-static int add_rules(scmp_filter_ctx ctx, enum thread_role role)
-{
-	int rc;
-
-	for (size_t i = 0; i < sandbox_num_rules; i++) {
-		rc = role_has(role, sandbox_rules[i].roles) ? add_rule(ctx, &sandbox_rules[i]) : 0;
-		if (rc < 0)
-			return rc;
+		*insn = filter->insns[i];
+		if (BPF_CLASS(insn->code) == BPF_RET && insn->k == SECCOMP_RET_TRAP)
+			insn->k = default_action(mode);
+		else if (BPF_CLASS(insn->code) == BPF_JMP && insn->k == SANDBOX_ANY_PID)
+			insn->k = pid;
 	}
-	for (size_t i = 0; i < sandbox_num_ioctls; i++) {
-		struct scmp_arg_cmp cmp =
-			SCMP_CMP64(1, SCMP_CMP_MASKED_EQ, U32, (uint64_t)sandbox_ioctls[i].request);
-
-		if (!role_has(role, sandbox_ioctls[i].roles))
-			continue;
-		rc = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, &cmp);
-		if (rc < 0)
-			return rc;
-	}
-	/* Its flags are behind a pointer, where no filter can see them: say that there is no such
-	 * call, and the C library falls back to clone(2). */
-	rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-	/* Two calls a filter step early: KVM_RUN and the ring are the hot ones. */
-	seccomp_syscall_priority(ctx, SCMP_SYS(ioctl), 255);
-	seccomp_syscall_priority(ctx, SCMP_SYS(io_uring_enter), 254);
-	return rc;
-}
-
-/* This version of the library exports to descriptors only. */
-static int export_program(scmp_filter_ctx ctx, struct sock_fprog *ret_prog)
-{
-	AUTO_FD int fd = memfd_create("seccomp", MFD_CLOEXEC);
-	AUTO_FREE struct sock_filter *filter = NULL;
-	struct stat st;
-	int rc;
-
-	if (fd < 0)
-		return -errno;
-	rc = seccomp_export_bpf(ctx, fd);
-	if (rc < 0)
-		return rc;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (st.st_size <= 0 || (size_t)st.st_size > BPF_MAXINSNS * sizeof(*filter))
-		return -E2BIG;
-	filter = malloc((size_t)st.st_size);
-	if (!filter)
-		return -ENOMEM;
-	rc = fd_pread_all(fd, filter, (size_t)st.st_size, 0);
-	if (rc < 0)
-		return rc;
-	ret_prog->len = (unsigned short)((size_t)st.st_size / sizeof(*filter));
-	ret_prog->filter = TAKE(filter);
-	return 0;
-}
-
-static int compile(enum sandbox_mode mode, enum thread_role role, struct sock_fprog *ret_prog)
-{
-	scmp_filter_ctx ctx = seccomp_init(default_action(mode));
-	int rc;
-
-	if (!ctx)
-		return -ENOMEM;
-	rc = add_rules(ctx, role);
-	if (rc == 0)
-		rc = export_program(ctx, ret_prog);
-	seccomp_release(ctx);
-	return rc;
 }
 
 /* --- dying ---------------------------------------------------------------------------------- */
@@ -230,21 +149,13 @@ int sandbox_init(enum sandbox_mode mode, struct err *err)
 	int rc;
 
 	active_mode = mode;
-	if (mode != SANDBOX_OFF) {
-		/* Before it shrinks a thread's arena for the first time, glibc reads
-		 * /proc/sys/vm/overcommit_memory: files by name are not for threads that serve the
-		 * guest. What large blocks took goes back by munmap() all the same. */
-		mallopt(M_TRIM_THRESHOLD, INT_MAX);
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-			return err_set_errno(err, -errno, "no_new_privs cannot be set");
-		for (size_t role = 0; role < THREAD_ROLES_; role++) {
-			rc = compile(mode, (enum thread_role)role, &programs[role]);
-			if (rc < 0)
-				return err_set_errno(
-					err, rc,
-					"The system call filter of role %zu cannot be built", role);
-		}
-	}
+	/* One arena for all threads: each of its own would hold on to memory that no other can use,
+	 * and before glibc shrinks such a one for the first time it reads
+	 * /proc/sys/vm/overcommit_memory, while files by name are not for threads that serve the
+	 * guest. These allocate too seldom to wait for each other. */
+	mallopt(M_ARENA_MAX, 1);
+	if (mode != SANDBOX_OFF && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_set_errno(err, -errno, "no_new_privs cannot be set");
 	if (mode == SANDBOX_TRAP) {
 		rc = catch_violations();
 		if (rc < 0)
@@ -256,9 +167,14 @@ int sandbox_init(enum sandbox_mode mode, struct err *err)
 
 int sandbox_enter(enum thread_role role)
 {
+	struct sandbox_program program;
+	struct sock_fprog prog = {.filter = program.insns};
+
 	if (active_mode == SANDBOX_OFF)
 		return 0;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &programs[role]) < 0)
+	sandbox_program(role, active_mode, (uint32_t)getpid(), &program);
+	prog.len = program.len;
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0)
 		return -errno;
 	return 0;
 }
@@ -266,9 +182,5 @@ int sandbox_enter(enum thread_role role)
 void sandbox_fini(void)
 {
 	thread_set_enter_hook(NULL);
-	for (size_t role = 0; role < THREAD_ROLES_; role++) {
-		free(programs[role].filter);
-		programs[role] = (struct sock_fprog){0};
-	}
 	active_mode = SANDBOX_OFF;
 }

@@ -5,13 +5,13 @@
  *
  * Theory of operation
  *
- * sandbox_init() compiles one BPF program per role with libseccomp, sets no_new_privs and makes
- * itself the enter hook of base/thread.h, so that each thread that is started afterwards installs
- * the program of its role before it runs its own code. A filter cannot be taken off again and is
- * inherited by the threads that its owner starts. Main's and the workers' therefore allow what any
- * role needs, plus installing a filter; those of the guest's threads are narrower and stack on top.
- * Main installs its own last (sandbox_enter(THREAD_MAIN)), when everything that start-up alone
- * needs is done.
+ * One BPF program per role is compiled when coracle is built (sandbox_filters.h). sandbox_init()
+ * sets no_new_privs and makes itself the enter hook of base/thread.h, so that each thread that is
+ * started afterwards installs the program of its role before it runs its own code. A filter cannot
+ * be taken off again and is inherited by the threads that its owner starts. Main's and the workers'
+ * therefore allow what any role needs, plus installing a filter; those of the guest's threads are
+ * narrower and stack on top. Main installs its own last (sandbox_enter(THREAD_MAIN)), when
+ * everything that start-up alone needs is done.
  *
  * Capabilities are per thread in Linux. Main and workers keep the few that setting up devices may
  * take until sandbox_drop_capabilities(); threads of the data path and vCPUs give them up on entry.
@@ -34,16 +34,16 @@ enum sandbox_mode {
 int sandbox_mode_parse(const char *text, enum sandbox_mode *ret_mode);
 
 /*
- * Compiles the filters and registers the thread enter hook; call once, on the main thread, before
- * any other thread exists. SANDBOX_OFF compiles nothing, yet the hook still drops capabilities.
- * Returns 0 or negative errno with err.
+ * Registers the thread enter hook; call once, on the main thread, before any other thread exists.
+ * With SANDBOX_OFF no filters are installed, yet the hook still drops capabilities. Returns 0 or
+ * negative errno with err.
  */
 int sandbox_init(enum sandbox_mode mode, struct err *err);
 
 /* Installs the filter of `role` on the calling thread. Returns 0 or negative errno. */
 int sandbox_enter(enum thread_role role);
 
-/* Frees the compiled filters; installed ones stay. After all other threads have ended. */
+/* Takes the hook away; installed filters stay. After all other threads have ended. */
 void sandbox_fini(void);
 
 /*

@@ -120,6 +120,7 @@ def test_upward_or_sideways_include_is_found_with_its_line(tree, source, target)
         ("net/tap.c", "netlink/netlink.h", False),
         ("net/tap.c", "linux/rtnetlink.h", False),
         ("shim/sandbox_rules.c", "seccomp.h", True),
+        ("shim/sandbox.c", "seccomp.h", False),
         ("shim/main.c", "seccomp.h", False),
         ("shim/main.c", "cap-ng.h", False),
         ("base/http.c", "llhttp.h", True),
