@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* By system calls alone: libcap-ng reads /proc/PID/status at each turn, before the first answer and
+ * at the start of every thread, and there may be no /proc where we run. */
 #include "shim/sandbox.h"
 
-#include <cap-ng.h>
 #include <errno.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* What opening devices may need, for a process that was given it. */
 static const struct {
@@ -17,44 +22,86 @@ static const struct {
 	{CAP_SYS_NICE, "pins threads, binds guest RAM to host nodes"},
 };
 
-static bool has_any(void)
+/* The sets of the calling thread, a bit for each capability. */
+struct caps {
+	uint64_t effective, permitted, inheritable;
+};
+
+static uint64_t bit(unsigned capability)
 {
-	return capng_have_capabilities(CAPNG_SELECT_CAPS) > CAPNG_NONE;
+	return UINT64_C(1) << capability;
+}
+
+static int get_caps(struct caps *ret_caps)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct half[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, half) < 0)
+		return -errno;
+	ret_caps->effective = half[0].effective | (uint64_t)half[1].effective << 32;
+	ret_caps->permitted = half[0].permitted | (uint64_t)half[1].permitted << 32;
+	ret_caps->inheritable = half[0].inheritable | (uint64_t)half[1].inheritable << 32;
+	return 0;
+}
+
+static bool has_any(const struct caps *caps)
+{
+	return caps->effective || caps->permitted || caps->inheritable;
+}
+
+/* Nothing is inheritable, and so nothing ambient, afterwards. */
+static int set_caps(uint64_t set)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct half[_LINUX_CAPABILITY_U32S_3];
+
+	for (size_t i = 0; i < ARRAY_SIZE(half); i++) {
+		half[i].effective = (uint32_t)(set >> (32 * i));
+		half[i].permitted = half[i].effective;
+		half[i].inheritable = 0;
+	}
+	return syscall(SYS_capset, &header, half) < 0 ? -errno : 0;
+}
+
+/* Empties the bounding set: no program that is executed later gets anything from its file. */
+static int drop_bounds(void)
+{
+	for (unsigned long capability = 0; capability < 64; capability++) {
+		if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
+			continue;
+		/* The kernel knows no more of them. */
+		return errno == EINVAL && capability > 0 ? 0 : -errno;
+	}
+	return 0;
 }
 
 int sandbox_limit_capabilities(struct err *err)
 {
-	bool had[ARRAY_SIZE(kept)];
-	bool bounds;
+	struct caps caps;
+	uint64_t set = 0;
+	int rc = get_caps(&caps);
 
-	if (capng_get_caps_process() < 0)
-		return err_set_errno(err, -errno,
-				     "the capabilities of this process cannot be read");
-	if (!has_any())
+	if (rc < 0)
+		return err_set_errno(err, rc, "the capabilities of this process cannot be read");
+	if (!has_any(&caps))
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
-		had[i] = capng_have_capability(CAPNG_EFFECTIVE, kept[i].capability) > 0;
+		set |= caps.effective & bit(kept[i].capability);
 	/* The bounding set can be narrowed only with this one, while it is still there. */
-	bounds = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) > 0;
-
-	capng_clear(bounds ? CAPNG_SELECT_ALL : CAPNG_SELECT_CAPS | CAPNG_SELECT_AMBIENT);
-	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
-		if (had[i])
-			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED,
-				     kept[i].capability);
-	}
-	if (capng_apply(bounds ? CAPNG_SELECT_ALL : CAPNG_SELECT_CAPS | CAPNG_SELECT_AMBIENT) < 0)
-		return err_set_errno(err, -errno ? -errno : -EPERM,
-				     "the capabilities of this process cannot be limited");
+	if (caps.effective & bit(CAP_SETPCAP))
+		rc = drop_bounds();
+	if (rc == 0)
+		rc = set_caps(set);
+	if (rc < 0)
+		return err_set_errno(err, rc, "the capabilities of this process cannot be limited");
 	return 0;
 }
 
 int sandbox_drop_capabilities(void)
 {
-	if (capng_get_caps_process() < 0)
-		return -EPERM;
-	if (!has_any())
-		return 0;
-	capng_clear(CAPNG_SELECT_CAPS);
-	return capng_apply(CAPNG_SELECT_CAPS) < 0 ? -EPERM : 0;
+	struct caps caps;
+	int rc = get_caps(&caps);
+
+	return rc < 0 || !has_any(&caps) ? rc : set_caps(0);
 }

@@ -7,6 +7,7 @@
 #include "shim/sandbox_rules.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/kvm.h>
 #include <poll.h>
 #include <seccomp.h>
@@ -313,19 +314,75 @@ static void a_worker_can_start_a_device_thread(void **state)
 	assert_exit(in_child(start_from_worker, output), 0);
 }
 
-static bool has_capabilities(void)
+struct caps {
+	unsigned long long inheritable, permitted, effective, bounding, ambient;
+};
+
+static struct caps read_capabilities(void)
 {
+	struct caps c = {0};
 	char line[128];
-	unsigned long long eff = 0, prm = 0;
 	FILE *f = fopen("/proc/thread-self/status", "r");
 
 	must(f);
 	while (fgets(line, sizeof(line), f)) {
-		sscanf(line, "CapEff: %llx", &eff);
-		sscanf(line, "CapPrm: %llx", &prm);
+		sscanf(line, "CapInh: %llx", &c.inheritable);
+		sscanf(line, "CapPrm: %llx", &c.permitted);
+		sscanf(line, "CapEff: %llx", &c.effective);
+		sscanf(line, "CapBnd: %llx", &c.bounding);
+		sscanf(line, "CapAmb: %llx", &c.ambient);
 	}
 	fclose(f);
-	return eff || prm;
+	return c;
+}
+
+static bool has_capabilities(void)
+{
+	struct caps c = read_capabilities();
+
+	return c.effective || c.permitted || c.inheritable || c.ambient;
+}
+
+static unsigned long long cap_bit(int capability)
+{
+	return 1ull << capability;
+}
+
+/* As those are that a service manager has made ambient for a process. */
+static void make_ambient(int capability)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct half[_LINUX_CAPABILITY_U32S_3];
+
+	must(syscall(SYS_capget, &header, half) == 0);
+	half[0].inheritable |= 1u << capability;
+	must(syscall(SYS_capset, &header, half) == 0);
+	must(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) == 0);
+}
+
+static void limit(void)
+{
+	const unsigned long long kept = cap_bit(CAP_NET_ADMIN) | cap_bit(CAP_DAC_OVERRIDE) |
+					cap_bit(CAP_DAC_READ_SEARCH) | cap_bit(CAP_SYS_RESOURCE) |
+					cap_bit(CAP_IPC_LOCK) | cap_bit(CAP_SYS_NICE);
+	struct caps before = read_capabilities();
+	struct caps after;
+
+	if (before.effective & cap_bit(CAP_NET_ADMIN))
+		make_ambient(CAP_NET_ADMIN);
+	must(sandbox_limit_capabilities(NULL) == 0);
+	after = read_capabilities();
+	must(after.effective == (before.effective & kept));
+	must(after.permitted == after.effective);
+	must(after.inheritable == 0 && after.ambient == 0);
+	must(after.bounding == (before.effective & cap_bit(CAP_SETPCAP) ? 0 : before.bounding));
+}
+
+static void only_what_opening_devices_needs_is_kept(void **state)
+{
+	char output[OUTPUT_MAX];
+
+	assert_exit(in_child(limit, output), 0);
 }
 
 static void drop_twice(void)
@@ -456,6 +513,7 @@ int main(void)
 		cmocka_unit_test(no_rule_undoes_the_condition_of_another),
 		cmocka_unit_test(data_path_roles_open_no_files_and_no_sockets),
 		cmocka_unit_test(built_in_filters_are_those_of_the_lists_in_every_mode),
+		cmocka_unit_test(only_what_opening_devices_needs_is_kept),
 		cmocka_unit_test(capabilities_are_gone_after_dropping),
 		cmocka_unit_test(vcpu_threads_hold_no_capabilities),
 		cmocka_unit_test(false_installs_no_filter),
