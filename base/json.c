@@ -30,6 +30,10 @@
 #undef JSON_NULL
 
 #define MAX_DEPTH 64
+/* A value takes some 100 bytes of memory and one byte of text, an array or object three times as
+ * much. These are far beyond what a configuration can mean. */
+#define MAX_VALUES     131072
+#define MAX_CONTAINERS 16384
 
 static_assert(sizeof(json_int_t) == sizeof(int64_t), "jansson's integers are int64_t");
 
@@ -51,40 +55,65 @@ static int refuse_at(unsigned line, size_t column, const char *what, struct err 
 			    line, column, what);
 }
 
+/* What has been seen of a text. */
+struct scan {
+	unsigned line;
+	size_t line_start;
+	unsigned depth, values, containers;
+	bool in_string;
+};
+
+/* Counts what the byte outside of strings begins or ends. Returns what is wrong, or NULL. */
+static const char *count_byte(struct scan *s, char c)
+{
+	switch (c) {
+	case '[':
+	case '{':
+		if (++s->depth > MAX_DEPTH)
+			return "nested deeper than 64 levels";
+		if (++s->containers > MAX_CONTAINERS)
+			return "more than 16384 arrays and objects";
+		break;
+	case ']':
+	case '}': s->depth -= s->depth ? 1 : 0; return NULL;
+	case ',': break;
+	default: return NULL;
+	}
+	/* Each value but the outermost stands behind one of these. */
+	return ++s->values > MAX_VALUES ? "more than 131072 values" : NULL;
+}
+static_assert(MAX_DEPTH == 64 && MAX_VALUES == 131072 && MAX_CONTAINERS == 16384, "so it is told");
+
 /*
- * What jansson lets through: it recurses up to 2,048 levels deep, and overlooks a NUL byte behind a
- * number. This walk needs no stack; it sees the same brackets as the parser up to the first syntax
- * error, where the parser stops.
+ * What jansson lets through: it recurses up to 2,048 levels deep, takes whatever memory the values
+ * need, and overlooks a NUL byte behind a number. This walk needs no stack; it sees the same
+ * brackets as the parser up to the first syntax error, where the parser stops.
  */
 static int check_bytes(const char *buf, size_t len, struct err *err)
 {
-	unsigned depth = 0, line = 1;
-	size_t line_start = 0;
-	bool in_string = false;
+	struct scan s = {.line = 1};
 
 	for (size_t i = 0; i < len; i++) {
+		const char *wrong = NULL;
 		char c = buf[i];
 
 		if (c == '\0') {
-			return refuse_at(line, i - line_start + 1, "NUL byte", err);
+			wrong = "NUL byte";
 		} else if (c == '\n') {
-			line++;
-			line_start = i + 1;
-		} else if (in_string && c == '\\' && i + 1 < len && buf[i + 1]) {
+			s.line++;
+			s.line_start = i + 1;
+		} else if (s.in_string && c == '\\' && i + 1 < len && buf[i + 1]) {
 			i++;
 		} else if (c == '"') {
-			in_string = !in_string;
-		} else if (!in_string && (c == '[' || c == '{')) {
-			if (++depth > MAX_DEPTH)
-				return refuse_at(line, i - line_start + 1,
-						 "nested deeper than 64 levels", err);
-		} else if (!in_string && (c == ']' || c == '}') && depth) {
-			depth--;
+			s.in_string = !s.in_string;
+		} else if (!s.in_string) {
+			wrong = count_byte(&s, c);
 		}
+		if (wrong)
+			return refuse_at(s.line, i - s.line_start + 1, wrong, err);
 	}
 	return 0;
 }
-static_assert(MAX_DEPTH == 64, "the message says so");
 
 struct json *json_parse(const char *buf, size_t len, struct err *err)
 {

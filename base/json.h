@@ -19,9 +19,9 @@ enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STRING, JSON_AR
 
 /*
  * Parses exactly one value out of buf (not terminated, may hold anything). Refused with a message
- * that says line and column: bad UTF-8, trailing bytes, duplicate keys, nesting over 64, integers
- * beyond int64. Returns a new value or NULL with err set (ERR_BAD_REQUEST; -ENOMEM is
- * ERR_INTERNAL).
+ * that says line and column: bad UTF-8, trailing bytes, duplicate keys, nesting over 64, more than
+ * 131,072 values or 16,384 arrays and objects, integers beyond int64. Returns a new value or NULL
+ * with err set (ERR_BAD_REQUEST; -ENOMEM is ERR_INTERNAL).
  */
 struct json *json_parse(const char *buf, size_t len, struct err *err);
 

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -184,6 +186,47 @@ static void nesting_is_bounded_at_64(void **state)
 	}
 }
 
+/* "[" times*unit "]", terminated. Unit ends with a comma, which the last one loses. */
+static char *repeated(const char *unit, size_t times, size_t *ret_len)
+{
+	size_t n = strlen(unit);
+	char *text = malloc(n * times + 2);
+
+	assert_non_null(text);
+	for (size_t i = 0; i < times; i++)
+		memcpy(text + 1 + i * n, unit, n);
+	text[0] = '[';
+	text[n * times] = ']';
+	text[n * times + 1] = '\0';
+	*ret_len = n * times + 1;
+	return text;
+}
+
+/* One more value or container than allowed would make the whole of 4 MiB take 300 MiB. */
+static void number_of_values_is_bounded(void **state)
+{
+	static const struct {
+		const char *unit;
+		size_t most;
+		const char *words;
+	} kinds[] = {
+		{"0,", 131072, "131072 values"},
+		{"\"[{,\",", 131072, "131072 values"},
+		{"[],", 16383, "16384 arrays and objects"},
+		{"{},", 16383, "16384 arrays and objects"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		size_t len;
+		AUTO_FREE char *most = repeated(kinds[i].unit, kinds[i].most, &len);
+		AUTO_JSON struct json *v = json_parse(most, len, NULL);
+		AUTO_FREE char *more = repeated(kinds[i].unit, kinds[i].most + 1, &len);
+
+		assert_int_equal(json_size(v), kinds[i].most);
+		assert_refused(more, len, kinds[i].words);
+	}
+}
+
 static void brackets_in_strings_do_not_nest(void **state)
 {
 	char text[300] = "[\"\\\"";
@@ -303,23 +346,29 @@ static void mutated_documents_are_survived(void **state)
 
 /* Sanitizers reserve terabytes of addresses and cannot live under a limit. */
 #ifndef SANITIZED
+static size_t mapped_bytes(void)
+{
+	FILE *statm = fopen("/proc/self/statm", "re");
+	size_t pages = 0;
+
+	assert_non_null(statm);
+	assert_int_equal(fscanf(statm, "%zu", &pages), 1);
+	fclose(statm);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 static void running_out_of_memory_is_an_internal_error(void **state)
 {
-	const struct rlimit tight = {.rlim_cur = 64 * MIB, .rlim_max = RLIM_INFINITY};
-	const size_t n = 4 * MIB; /* values of 32 bytes each */
-	AUTO_FREE char *text = malloc(2 * n + 1);
+	const size_t n = 131000; /* values of 64 bytes each */
+	AUTO_FREE char *text = repeated("\"x\",", n, &(size_t){0});
 	struct err err = ERR_INIT;
-	struct rlimit saved;
+	struct rlimit saved, tight;
 	struct json *v;
 
-	assert_non_null(text);
-	for (size_t i = 0; i < n; i++)
-		memcpy(text + 2 * i, ",1", 2);
-	text[0] = '[';
-	text[2 * n] = ']';
 	assert_int_equal(getrlimit(RLIMIT_AS, &saved), 0);
+	tight = (struct rlimit){.rlim_cur = mapped_bytes() + 2 * MIB, .rlim_max = saved.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_AS, &tight), 0);
-	v = json_parse(text, 2 * n + 1, &err);
+	v = json_parse(text, strlen(text), &err);
 	setrlimit(RLIMIT_AS, &saved);
 	assert_null(v);
 	assert_int_equal(err.code, -ENOMEM);
@@ -339,6 +388,7 @@ int main(void)
 		cmocka_unit_test(duplicate_keys_are_refused_at_any_depth),
 		cmocka_unit_test(message_says_line_and_column),
 		cmocka_unit_test(nesting_is_bounded_at_64),
+		cmocka_unit_test(number_of_values_is_bounded),
 		cmocka_unit_test(brackets_in_strings_do_not_nest),
 		cmocka_unit_test(output_is_ascii),
 		cmocka_unit_test(order_of_insertion_is_kept),
