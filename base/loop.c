@@ -18,11 +18,12 @@
  */
 #include "base/loop.h"
 
+#include "base/loop_uv.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
-#include <uv.h>
 
 struct loop {
 	uv_loop_t uv;
@@ -140,7 +141,7 @@ int loop_new(struct loop **ret_loop)
 	rc = -pthread_mutex_init(&loop->lock, NULL);
 	if (rc < 0)
 		goto free_loop;
-	rc = uv_loop_init(&loop->uv);
+	rc = loop_uv_init(&loop->uv);
 	if (rc < 0)
 		goto destroy_lock;
 	rc = uv_async_init(&loop->uv, &loop->wake, on_wake);
@@ -222,7 +223,7 @@ static int start_poll(struct loop_fd *h)
 	if (h->events & LOOP_HANGUP)
 		wanted |= UV_DISCONNECT;
 	/* An fd without events must leave epoll, which reports hang-ups whether asked or not. */
-	return wanted ? uv_poll_start(&h->uv, wanted, on_poll) : uv_poll_stop(&h->uv);
+	return wanted ? loop_uv_poll_start(&h->uv, wanted, on_poll) : uv_poll_stop(&h->uv);
 }
 
 static void on_poll(uv_poll_t *uv, int status, int ready)

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -511,6 +512,31 @@ static void loops_come_and_go_without_leaving_fds(void **state)
 	assert_int_equal(open_fds(), before);
 }
 
+/* Whatever number of descriptors is left for it. */
+static void loop_that_cannot_be_made_leaves_no_fds(void **state)
+{
+	struct rlimit before, tight;
+	int fds = open_fds(), failures = 0;
+	struct loop *other = NULL;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	tight = before;
+	for (tight.rlim_cur = 3; !other; tight.rlim_cur++) {
+		int rc;
+
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+		rc = loop_new(&other);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+		assert_int_equal(rc, other ? 0 : -EMFILE);
+		failures += rc < 0;
+		if (!other)
+			assert_int_equal(open_fds(), fds);
+	}
+	assert_true(failures >= 3);
+	loop_free(other);
+	assert_int_equal(open_fds(), fds);
+}
+
 int main(void)
 {
 #define WITH_LOOP(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -536,6 +562,7 @@ int main(void)
 		WITH_LOOP(timer_that_was_due_at_the_stop_fires_in_the_next_run),
 		WITH_LOOP(free_ends_what_is_left_and_drops_tasks),
 		WITH_LOOP(loops_come_and_go_without_leaving_fds),
+		WITH_LOOP(loop_that_cannot_be_made_leaves_no_fds),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
