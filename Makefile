@@ -121,8 +121,9 @@ $(BUILD)/obj/generated/%.o: $(BUILD)/generated/%.c
 	@echo "  CC      $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/tests/unit/test_sandbox: $(call obj,$(FILTER_SRC))
-$(BUILD)/tests/unit/test_sandbox: TEST_LIBS += -lseccomp
+FILTER_TESTS := $(addprefix $(BUILD)/tests/unit/,test_sandbox test_sandbox_filters)
+$(FILTER_TESTS): $(call obj,$(FILTER_SRC))
+$(FILTER_TESTS): TEST_LIBS += -lseccomp
 
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_HELPERS)) $(BUILD)/libcoracle.a
 	@mkdir -p $(@D)

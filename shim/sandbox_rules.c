@@ -173,7 +173,7 @@ const size_t sandbox_num_rules = ARRAY_SIZE(sandbox_rules);
 #define VCPU_AND_WORK (ROLES_VCPU | ROLES_WORK)
 
 const struct sandbox_ioctl sandbox_ioctls[] = {
-	/* Running a vCPU comes first: it is tested first. */
+	/* sandbox_compile() sees to it that this is the first request that a filter looks for. */
 	{KVM_RUN, ROLES_VCPU, "enters the guest"},
 
 	/* What a guest's access to a device changes. */

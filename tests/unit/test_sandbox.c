@@ -3,7 +3,6 @@
 #include "shim/sandbox.h"
 
 #include "base/log.h"
-#include "shim/sandbox_filters.h"
 #include "shim/sandbox_rules.h"
 
 #include <errno.h>
@@ -484,35 +483,12 @@ static void data_path_roles_open_no_files_and_no_sockets(void **state)
 	}
 }
 
-/* What libseccomp makes of the lists here and now. */
-static void built_in_filters_are_those_of_the_lists_in_every_mode(void **state)
-{
-	static const enum sandbox_mode modes[] = {SANDBOX_TRAP, SANDBOX_LOG, SANDBOX_ERRNO};
-	static const uint32_t pids[] = {1, 4711, 1U << 22};
-
-	for (int role = 0; role < THREAD_ROLES_; role++) {
-		for (size_t i = 0; i < ARRAY_SIZE(modes) * ARRAY_SIZE(pids); i++) {
-			enum sandbox_mode mode = modes[i % ARRAY_SIZE(modes)];
-			uint32_t pid = pids[i / ARRAY_SIZE(modes)];
-			struct sandbox_program built_in, compiled;
-
-			assert_int_equal(sandbox_compile(role, mode, pid, &compiled), 0);
-			sandbox_program(role, mode, pid, &built_in);
-			assert_true(compiled.len > 0);
-			assert_int_equal(built_in.len, compiled.len);
-			assert_memory_equal(built_in.insns, compiled.insns,
-					    compiled.len * sizeof(compiled.insns[0]));
-		}
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest rules[] = {
 		cmocka_unit_test(mode_names_are_the_documented_ones),
 		cmocka_unit_test(no_rule_undoes_the_condition_of_another),
 		cmocka_unit_test(data_path_roles_open_no_files_and_no_sockets),
-		cmocka_unit_test(built_in_filters_are_those_of_the_lists_in_every_mode),
 		cmocka_unit_test(only_what_opening_devices_needs_is_kept),
 		cmocka_unit_test(capabilities_are_gone_after_dropping),
 		cmocka_unit_test(vcpu_threads_hold_no_capabilities),
