@@ -383,6 +383,21 @@ static void a_refused_option_names_itself_and_changes_nothing(void **state)
 	assert_null(vm_option_find("dsk"));
 }
 
+/* Or the machine that it describes could never be shown. */
+static void an_option_that_is_no_utf8_is_refused(void **state)
+{
+	AUTO_VM_CONFIG struct vm_config *c = vm_config_new();
+	struct err err = ERR_INIT;
+
+	assert_int_equal(vm_option_apply(c, vm_option_find("disk"), "path=/d\xff", &err), -EINVAL);
+	assert_non_null(strstr(err_message(&err, 0), "--disk"));
+	assert_int_equal(c->num_disks, 0);
+	assert_int_equal(vm_option_apply(c, vm_option_find("kernel"), "/\xc3", NULL), -EINVAL);
+	assert_int_equal(vm_option_apply(c, vm_option_find("kernel"), "/\xc3\xa4", NULL), 0);
+	assert_int_equal(vm_option_apply(c, vm_option_find("cmdline"), "\xed\xa0\x80", NULL),
+			 -EINVAL);
+}
+
 static void every_option_has_help_and_a_place(void **state)
 {
 	for (const struct vm_option *o = vm_options; o->name; o++) {
@@ -464,6 +479,7 @@ int main(void)
 		cmocka_unit_test(endpoints_may_be_bare_paths),
 		cmocka_unit_test(options_fill_the_configuration),
 		cmocka_unit_test(a_refused_option_names_itself_and_changes_nothing),
+		cmocka_unit_test(an_option_that_is_no_utf8_is_refused),
 		cmocka_unit_test(every_option_has_help_and_a_place),
 		cmocka_unit_test(any_text_may_come),
 	};

@@ -2,6 +2,8 @@
 /* The command-line options that are a part of VmConfig, and where each goes. */
 #include "vmm/config/config_option.h"
 
+#include "base/utf8.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -204,6 +206,10 @@ int vm_option_apply(struct vm_config *config, const struct vm_option *option, co
 	void *obj = config;
 	int r;
 
+	/* JSON, in which the configuration is shown, has no way to say it. */
+	if (text && !utf8_valid(text, strlen(text)))
+		return err_set_kind(err, ERR_BAD_REQUEST, -EINVAL, "--%s is not UTF-8",
+				    option->name);
 	if (option->in) {
 		field = find_field(table, option->in);
 		obj = object_at(field, config);
