@@ -18,6 +18,7 @@
  */
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/tsan.h"
 #include "storage/block_private.h"
 
 #include <errno.h>
@@ -36,6 +37,10 @@ struct uring_queue {
 	struct block_request *first; /* submitted, not yet in the ring */
 	struct block_request **last;
 };
+
+/* A ring may lie where that of another thread lay before. liburing maps and unmaps by system calls
+ * of its own, so the kernel alone knows which was first. */
+static char ring_mappings;
 
 static void prepare_sqe(struct uring_queue *q, struct io_uring_sqe *sqe, struct block_request *req)
 {
@@ -142,6 +147,7 @@ static void uring_fini(struct block_queue *queue)
 	loop_timer_free(q->resend);
 	loop_fd_free(q->watch);
 	io_uring_unregister_files(&q->ring);
+	tsan_release(&ring_mappings);
 	io_uring_queue_exit(&q->ring);
 }
 
@@ -205,6 +211,7 @@ int block_queue_new_uring(struct block *block, struct loop *loop, unsigned depth
 		free(q);
 		return r;
 	}
+	tsan_acquire(&ring_mappings);
 	r = prepare_ring(q, block);
 	if (r < 0) {
 		uring_fini(&q->base);

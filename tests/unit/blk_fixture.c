@@ -127,10 +127,11 @@ void blk_put_header(struct blk_fixture *f, unsigned i, uint32_t type, uint64_t s
 
 uint8_t blk_status(struct blk_fixture *f, unsigned i)
 {
-	uint8_t status;
+	void *status;
 
-	blk_get(f, STATUS(i), &status, 1);
-	return status;
+	assert_int_equal(
+		guest_memory_map(f->host.host.memory, gpa(STATUS(i)), 1, GUEST_READ, &status), 0);
+	return __atomic_load_n((uint8_t *)status, __ATOMIC_RELAXED);
 }
 
 void blk_offer(struct blk_fixture *f, unsigned queue, unsigned i, uint32_t type, uint64_t sector,

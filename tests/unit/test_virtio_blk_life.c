@@ -405,8 +405,10 @@ static void device_goes_away_with_requests_waiting(void **state)
 	struct vring_buffer data = {.addr = DATA, .len = 65536, .write = true};
 
 	blk_start_all(f);
-	for (unsigned i = 0; i < 5; i++)
+	for (unsigned i = 0; i < 5; i++) {
 		blk_offer(f, i % 2, i, VIRTIO_BLK_T_IN, 0, &data, 1);
+		data.addr += data.len;
+	}
 	virtio_kick_queue(f->vdev, 0);
 	virtio_kick_queue(f->vdev, 1);
 	device_fixture_end(&f->host, &f->vdev->dev);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Answering chains, notifications, state. */
+#include "base/tsan.h"
 #include "tests/unit/virtqueue_fixture.h"
 
 #include <errno.h>
@@ -9,17 +10,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#if defined(__SANITIZE_THREAD__)
-#define THREAD_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define THREAD_SANITIZER 1
-#endif
-#endif
-#ifndef THREAD_SANITIZER
-#define THREAD_SANITIZER 0
-#endif
 
 /* --- answering ---------------------------------------------------------------------------- */
 

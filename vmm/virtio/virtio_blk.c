@@ -36,7 +36,8 @@ static void answer(struct blk_request *req, uint8_t status)
 	const struct virtqueue_chain *chain = &req->chain;
 	bool no_gap = chain->in_bytes == 1 || (status == VIRTIO_BLK_S_OK && req->filled);
 
-	*req->status = status;
+	/* The driver may look at it before we say that it is there. */
+	__atomic_store_n(req->status, status, __ATOMIC_RELAXED);
 	for (unsigned i = chain->num_out; i < chain->num_out + chain->num_in; i++)
 		guest_memory_written(vq->memory, chain->iov[i].iov_base, chain->iov[i].iov_len);
 	virtqueue_push_head(vq, chain->head, no_gap ? chain->in_bytes : 0);
