@@ -19,7 +19,7 @@
  */
 #include "base/loop_uv.h"
 
-#include "base/fd.h"
+#include "base/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,11 +110,12 @@ int loop_uv_init(uv_loop_t *uv)
 		rc = put_aside(NEW_LOOP_FDS);
 	if (rc < 0)
 		return rc;
-	uv->backend_fd = -1;
 	rc = uv_loop_init(uv);
 	drop_reserve();
 	if (rc < 0) {
-		fd_close(&uv->backend_fd);
+		/* It zeroes the struct first, and may not have come to the descriptor. */
+		if (uv->backend_fd > STDERR_FILENO)
+			close(uv->backend_fd);
 		return rc;
 	}
 	rc = enter(uv, uv->async_io_watcher.fd);
