@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 /*
@@ -115,6 +116,41 @@ static int check_bytes(const char *buf, size_t len, struct err *err)
 	return 0;
 }
 
+/*
+ * A string in which jansson's parser cannot keep a byte for want of memory goes on without that
+ * byte, and is taken for what was sent; elsewhere it blames the text. So whether it was refused
+ * memory is noticed where it asks for it.
+ */
+static _Thread_local bool out_of_memory;
+
+static void *allocate(size_t size)
+{
+	void *block = malloc(size);
+
+	out_of_memory |= !block;
+	return block;
+}
+
+static void set_allocator(void)
+{
+	json_set_alloc_funcs(allocate, free);
+}
+
+static json_t *load(const char *buf, size_t len, json_error_t *at)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	json_t *v;
+
+	pthread_once(&once, set_allocator);
+	out_of_memory = false;
+	v = json_loadb(buf, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, at);
+	if (out_of_memory) {
+		json_decref(v);
+		v = NULL;
+	}
+	return v;
+}
+
 struct json *json_parse(const char *buf, size_t len, struct err *err)
 {
 	json_error_t at;
@@ -122,11 +158,10 @@ struct json *json_parse(const char *buf, size_t len, struct err *err)
 
 	if (check_bytes(buf, len, err) < 0)
 		return NULL;
-	v = json_loadb(len ? buf : "", len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &at);
+	v = load(len ? buf : "", len, &at);
 	if (v)
 		return raise_(v);
-	/* Where an allocation fails, jansson returns without a text. */
-	if (!at.text[0] || json_error_code(&at) == json_error_out_of_memory)
+	if (out_of_memory)
 		err_set_errno(err, -ENOMEM, "Cannot parse %zu bytes of JSON", len);
 	else
 		err_set_kind(err, ERR_BAD_REQUEST, -EINVAL, "Invalid JSON at line %d column %d: %s",
