@@ -262,6 +262,20 @@ static const char everything[] =
 
 static const char *const bodies[] = {"{}", kata_go, kata_template, kata_rust, libvirt, everything};
 
+/* It would not read back without. */
+static void an_empty_list_that_must_be_there_is_written(void **state)
+{
+	AUTO_VM_CONFIG struct vm_config *c = config_from(
+		"{'cpus':{'boot_vcpus':1,'max_vcpus':1,'affinity':[{'vcpu':0,'host_cpus':[]}]},"
+		"'disks':[{'path':'/a','queue_affinity':[{'queue_index':0,'host_cpus':[]}]}]}");
+	AUTO_FREE char *text = text_of(c);
+	AUTO_VM_CONFIG struct vm_config *again = config_from(text);
+
+	assert_non_null(strstr(text, "{\"vcpu\":0,\"host_cpus\":[]}"));
+	assert_int_equal(again->cpus.num_affinity, 1);
+	assert_int_equal(again->disks[0].num_queue_affinity, 1);
+}
+
 static void what_is_written_reads_back_the_same(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
@@ -579,6 +593,7 @@ int main(void)
 		cmocka_unit_test(aliases_are_read_and_never_written),
 		cmocka_unit_test(absent_members_and_false_iommu_are_left_out),
 		cmocka_unit_test(true_iommu_is_written),
+		cmocka_unit_test(an_empty_list_that_must_be_there_is_written),
 		cmocka_unit_test(what_is_written_reads_back_the_same),
 		cmocka_unit_test(a_copy_is_the_same_and_independent),
 		cmocka_unit_test(every_member_is_carried),

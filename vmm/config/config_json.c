@@ -345,7 +345,8 @@ static bool is_written(const struct config_field *field, const void *obj)
 	case CONFIG_OBJECT_PTR: return *(void *const *)place != NULL;
 	case CONFIG_NUMBER_LIST:
 	case CONFIG_STRING_LIST:
-	case CONFIG_OBJECT_LIST: return config_list_count(field, obj) != 0;
+	case CONFIG_OBJECT_LIST:
+		return field->flags & CF_REQUIRED || config_list_count(field, obj) != 0;
 	default: return true;
 	}
 }
