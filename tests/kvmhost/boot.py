@@ -109,7 +109,7 @@ def vmlinux(host_kernel):
 class Settings:
     """What an emulated host is made of; everything here is JSON so that a host can be started again as it was."""
 
-    def __init__(self, memory="6G", cpus=1, cpu="EPYC-v3,+vgif", shares=(), out=None, watchdog=45, qemu_args=()):
+    def __init__(self, memory="6G", cpus=1, cpu="EPYC-v3,+vgif", shares=(), out=None, watchdog=45, qemu_args=(), counted=False):
         self.memory = memory
         self.cpus = cpus
         self.cpu = cpu
@@ -117,6 +117,7 @@ class Settings:
         self.out = os.path.abspath(out or os.path.join(STATE, "out"))
         self.watchdog = watchdog
         self.qemu_args = list(qemu_args)
+        self.counted = counted
 
 
 def _export(tag, path, readonly):
@@ -142,8 +143,12 @@ def qemu_command(settings, directory, jobs_fd):
     except kernel.KernelError as error:
         raise SetupError(str(error)) from error
     command = [qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "q35"]
-    command += ["-accel", "tcg,thread=multi", "-cpu", settings.cpu]
-    command += ["-smp", str(settings.cpus), "-m", settings.memory, "-rtc", "base=utc,clock=host"]
+    if settings.counted:
+        # An instruction takes a nanosecond, and waiting takes no time at all.
+        command += ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-rtc", "base=utc,clock=vm"]
+    else:
+        command += ["-accel", "tcg,thread=multi", "-rtc", "base=utc,clock=host"]
+    command += ["-cpu", settings.cpu, "-smp", str(settings.cpus), "-m", settings.memory]
     command += images
     command += ["-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable"]
     command += ["-chardev", f"file,id=console,path={os.path.join(directory, 'console.log').replace(',', ',,')}"]

@@ -45,6 +45,9 @@ def parse(argv):
     host.add_argument("--out", metavar="DIR", help="shared for writing (default: build/kvmhost/out)")
     host.add_argument("--share", action="append", default=[], metavar="DIR", help="show DIR as fresh as the checkout")
     host.add_argument("--watchdog", type=float, default=45, metavar="S", help="dead if silent for S (default: %(default)s)")
+    host.add_argument(
+        "--counted", action="store_true", help="time in the host is the instructions that it executed: figures repeat"
+    )
     host.add_argument("--qemu-arg", action="append", default=[], metavar="ARG", help="one more argument of QEMU's")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD...")
     args = parser.parse_args(argv)
@@ -72,7 +75,9 @@ def has_hardware_virtualisation():
 
 
 def settings_of(args):
-    return boot.Settings(args.memory, args.cpus, args.cpu, args.share, args.out, args.watchdog, args.qemu_arg)
+    return boot.Settings(
+        args.memory, args.cpus, args.cpu, args.share, args.out, args.watchdog, args.qemu_arg, args.counted
+    )
 
 
 def run_direct(args):

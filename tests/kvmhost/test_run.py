@@ -259,3 +259,11 @@ def test_silent_host_is_dead_after_the_watchdogs_time():
     _, err = process.communicate(timeout=30)
     assert process.returncode == 125
     assert "no heartbeat" in err
+
+
+def test_waiting_takes_no_time_on_a_host_that_counts_instructions():
+    text = "import time; time.sleep(3600); a = time.monotonic_ns(); sum(range(100000)); print(time.monotonic_ns() - a)"
+    done = run("--alone", "--counted", "--watchdog", "110", "/usr/bin/python3", "-c", text)
+    assert done.returncode == 0, done.stderr
+    # An hour has gone by in less than the two minutes that run() gives it; the loop took some million instructions.
+    assert 10**5 < int(done.stdout) < 10**9
