@@ -19,8 +19,6 @@
  */
 #include "base/loop_uv.h"
 
-#include "base/util.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>

@@ -6,6 +6,8 @@
 #ifndef BASE_LOOP_UV_H
 #define BASE_LOOP_UV_H
 
+#include "base/util.h"
+
 #include <uv.h>
 
 /* uv_loop_init(). Returns 0 or negative errno; nothing is left to be closed then. */
