@@ -11,8 +11,10 @@ import tempfile
 import time
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-CORACLE = os.path.join(CHECKOUT, "build", "coracle")
-GUEST = os.path.join(CHECKOUT, "build", "guest", "pvh", "tiny.elf")
+# Where the programs are that are measured, and the results go.
+BUILD = os.environ.get("BENCH_BUILD") or os.path.join(CHECKOUT, "build")
+CORACLE = os.path.join(BUILD, "coracle")
+GUEST = os.path.join(BUILD, "guest", "pvh", "tiny.elf")
 QEMU = shutil.which("qemu-system-x86_64")
 # Not every KVM lets QEMU set the MSR that this feature stands for.
 QEMU_CPU = "host,-arch-capabilities"
@@ -185,7 +187,7 @@ def receive(client):
 class Qemu(Process):
     """microvm with the same guest; `qmp` and `line` are connected clients of its monitor and its serial line."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, kernel=GUEST, append="ready"):
         super().__init__()
         monitor, self.qmp = self.listen("qmp.sock")
         serial, self.line = self.listen("serial.sock")
@@ -194,5 +196,5 @@ class Qemu(Process):
             "-m", str(MEMORY_MIB), "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none",
             "-chardev", f"socket,id=m,fd={monitor.fileno()},server=on,wait=off", "-mon", "chardev=m,mode=control",
             "-chardev", f"socket,id=s,fd={serial.fileno()},server=on,wait=off", "-serial", "chardev:s",
-            "-kernel", GUEST, "-append", "ready", *args,
+            "-kernel", kernel, "-append", append, *args,
         ])  # fmt: skip

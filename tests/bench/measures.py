@@ -9,12 +9,12 @@ import tempfile
 import threading
 import time
 
-from machines import CHECKOUT, CORACLE, GUEST, MEMORY_MIB, QEMU, Coracle, Qemu, receive
+from machines import BUILD, CORACLE, GUEST, MEMORY_MIB, QEMU, Coracle, Qemu, receive
 
-LOAD = os.path.join(CHECKOUT, "build", "bench", "load")
+LOAD = os.path.join(BUILD, "bench", "load")
 
 
-def distribution(what, who, samples, unit, aim=None):
+def distribution(what, who, samples, unit, aim=None, **more):
     s = sorted(samples)
 
     def at(share):
@@ -22,12 +22,12 @@ def distribution(what, who, samples, unit, aim=None):
 
     return {
         "what": what, "who": who, "unit": unit, "n": len(s), "min": at(0), "median": at(0.5), "p90": at(0.9),
-        "p99": at(0.99), "max": at(1), "aim": aim,
+        "p99": at(0.99), "max": at(1), "aim": aim, **more,
     }  # fmt: skip
 
 
-def value(what, who, number, unit, aim=None, note=""):
-    return {"what": what, "who": who, "unit": unit, "value": number, "aim": aim, "note": note}
+def value(what, who, number, unit, aim=None, note="", **more):
+    return {"what": what, "who": who, "unit": unit, "value": number, "aim": aim, "note": note, **more}
 
 
 def have_kvm():
@@ -48,9 +48,9 @@ def start(quick):
             with Qemu("-S") as p:
                 receive(p.qmp)
                 theirs.append(p.us_since_spawn() / 1e3)
-    rows = [distribution("exec to first answered vmm.ping", "coracle", ours, "ms", 2)]
+    rows = [distribution("exec to first answered vmm.ping", "coracle", ours, "ms", 2, chart="Start")]
     if theirs:
-        rows.append(distribution("exec to QMP greeting", "QEMU microvm", theirs, "ms"))
+        rows.append(distribution("exec to QMP greeting", "QEMU microvm", theirs, "ms", chart="Start"))
     return rows
 
 
@@ -81,7 +81,7 @@ def boot(quick):
         ("exec to first byte of the guest", "QEMU microvm", theirs, None),
     ):
         if samples:
-            rows.append(distribution(what, who, samples, "ms", aim))
+            rows.append(distribution(what, who, samples, "ms", aim, chart="To the first byte of the guest"))
     return rows
 
 
@@ -145,7 +145,7 @@ def requests(quick):
             rows.append(value(f"{what}, rate", "coracle", r["rate"], "requests/s"))
             rows.append({
                 "what": f"{what}, latency", "who": "coracle", "unit": "µs", "n": r["requests"], "median": r["p50_us"],
-                "p90": r["p90_us"], "p99": r["p99_us"], "max": r["max_us"], "aim": None,
+                "p90": r["p90_us"], "p99": r["p99_us"], "max": r["max_us"], "aim": None, "chart": "Latency of the API",
             })  # fmt: skip
     return rows
 
@@ -166,7 +166,7 @@ def ping_while_booting(quick):
                 boots.append(ping_during(p, samples))
     return [
         distribution("vm.boot with 48 MiB of initramfs and 128 MiB prefaulted", "coracle", boots, "ms"),
-        distribution("vmm.ping meanwhile", "coracle", samples, "µs"),
+        distribution("vmm.ping meanwhile", "coracle", samples, "µs", chart="Latency of the API", case="vmm.ping while a VM boots"),
     ]
 
 
@@ -219,7 +219,7 @@ def memory_rows(p, who, aim=None):
     note = ", ".join(f"{k} {v}" for k, v in parts.items())
     return [
         value("RSS without guest memory, 1 vCPU", who, rss, "KiB"),
-        value("USS without guest memory, 1 vCPU", who, uss, "KiB", aim, note),
+        value("USS without guest memory, 1 vCPU", who, uss, "KiB", aim, note, chart="USS without guest memory", parts=parts),
     ]
 
 
@@ -231,7 +231,7 @@ def size(quick):
             continue
         with tempfile.NamedTemporaryFile() as out:
             subprocess.run(["strip", "-o", out.name, path], check=True)
-            rows.append(value("stripped program", who, round(os.path.getsize(out.name) / 1024), "KiB", aim))
+            rows.append(value("stripped program", who, round(os.path.getsize(out.name) / 1024), "KiB", aim, chart="Size of the stripped program"))
     return rows
 
 
