@@ -153,21 +153,29 @@ class Coracle:
         return wait_until(at_rest)
 
     def threads(self):
-        """Names of the threads, sorted."""
+        """Names of the threads, sorted. ThreadSanitizer's own, which has none, is left out."""
         directory = f"/proc/{self.pid}/task"
+        nameless = self.sanitizer() == "tsan"
         names = []
         for task in os.listdir(directory):
             try:
                 with open(f"{directory}/{task}/comm") as file:
-                    names.append(file.read().strip())
+                    name = file.read().strip()
             except FileNotFoundError:
-                pass
+                continue
+            if not (nameless and name == "coracle" and int(task) != self.pid):
+                names.append(name)
         return sorted(names)
+
+    def sanitizer(self):
+        """"asan" or "tsan", else None."""
+        with open(f"/proc/{self.pid}/maps") as file:
+            found = re.search("lib([at]san)", file.read())
+        return found and found[1]
 
     def is_sanitized(self):
         """Whether it is a build with a sanitizer that keeps memory of its own, and freed memory for a while."""
-        with open(f"/proc/{self.pid}/maps") as file:
-            return re.search("lib[at]san", file.read()) is not None
+        return self.sanitizer() is not None
 
     def rss_kib(self):
         with open(f"/proc/{self.pid}/status") as file:
