@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -42,6 +43,31 @@ static void test_guest_runs_only_between_start_and_pause(void **state)
 	assert_int_equal(cpus_current(), -1);
 	assert_true(atomic_load(&cpus_counters(m.cpus, 0)->pio) >= seen + 10);
 	assert_true(atomic_load(&cpus_counters(m.cpus, 0)->kicks) >= 1);
+	machine_fini(&m);
+}
+
+/* A user's other processes may have filled what there is for queued signals. */
+static void test_halted_guest_pauses_though_no_signal_can_be_queued(void **state)
+{
+	/* mov dx, PORT_OUT; out dx, eax; hlt */
+	static const uint8_t out_and_halt[] = {0x66, 0xba, 0x00, 0x01, 0xef, 0xf4};
+	struct cpus_params params = params_for(1);
+	struct rlimit before, none;
+	struct machine m;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_SIGPENDING, &before), 0);
+	none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+	machine_init(&m, &params, out_and_halt, sizeof(out_and_halt));
+	cpus_start(m.cpus);
+	assert_true(reaches(&m.writes, 1));
+	sleep_ms(20); /* it halts at last, or is stopped on its way there: right either way */
+	assert_int_equal(setrlimit(RLIMIT_SIGPENDING, &none), 0);
+	pause_all(&m);
+	cpus_resume(m.cpus);
+	sleep_ms(20);
+	cpus_stop(m.cpus);
+	assert_int_equal(setrlimit(RLIMIT_SIGPENDING, &before), 0);
 	machine_fini(&m);
 }
 
@@ -272,6 +298,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_guest_runs_only_between_start_and_pause),
+		cmocka_unit_test(test_halted_guest_pauses_though_no_signal_can_be_queued),
 		cmocka_unit_test(test_vcpu_that_asked_for_reset_runs_no_further_until_it_is_reset),
 		cmocka_unit_test(test_nmi_wakes_a_halted_guest),
 		cmocka_unit_test(test_nmi_during_a_pause_comes_after_it),

@@ -15,7 +15,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define KICK_SIGNAL SIGRTMIN
+/* Not a real-time signal: these are refused when the user's others have filled the queue. And
+ * ignored by default, in case that somebody else sends it. */
+#define KICK_SIGNAL SIGURG
 
 #define XFEATURE_TILE_DATA 18 /* AMX's large state, which a process must ask for */
 
