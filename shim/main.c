@@ -129,8 +129,11 @@ int main(int argc, char *argv[])
 	int code;
 
 	log_start();
-	if (open_standard_streams() < 0)
-		return EXIT_CODE_ERROR;
+	code = open_standard_streams();
+	if (code < 0) {
+		err_set_errno(&err, code, "/dev/null cannot be opened");
+		return complain(&err);
+	}
 	if (cmdline_parse(argc, argv, &cmdline, &err) < 0)
 		return complain(&err);
 	if (cmdline.action == CMDLINE_VERSION) {
