@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Network devices of the host over rtnetlink (libnl inside): what a tap needs. All calls are for
- * worker threads: each waits for the kernel's answer. They see the network namespace that the
- * thread was in at netlink_open(). Errors name the step and the device.
+ * Network devices of the host over rtnetlink: what a tap needs. All calls are for worker threads: each
+ * waits for the kernel's answer. They see the network namespace that the thread was in at
+ * netlink_open(). Errors name the step and the device.
  */
 #ifndef NET_NETLINK_H
 #define NET_NETLINK_H
