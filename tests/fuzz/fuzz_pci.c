@@ -185,6 +185,16 @@ static void power_cycle(struct machine *m)
 	at_rest(m, false);
 }
 
+/* Out of its slot and into it again; its BAR may get another place. */
+static void replug(struct machine *m, struct function *f)
+{
+	at_rest(m, true);
+	f->node->ops->unrealize(f->node);
+	if (f->node->ops->realize(f->node, NULL) < 0)
+		abort();
+	at_rest(m, false);
+}
+
 static void save_and_load(struct machine *m)
 {
 	AUTO_BUF struct buf state = {0};
@@ -381,7 +391,12 @@ static void step(struct machine *m, struct cursor *c)
 	case 10: window(m, f, c); break;
 	case 11: bring_up(f, cursor_u8(c)); break;
 	case 12: raise(f, cursor_u8(c)); break;
-	case 13: what & 0x40 ? save_and_load(m) : power_cycle(m); break;
+	case 13:
+		if (what & 0x80)
+			replug(m, f);
+		else
+			what & 0x40 ? save_and_load(m) : power_cycle(m);
+		break;
 	case 14: load_any(m, f, c); break;
 	case 15:
 		offset = cursor_le32(c);
