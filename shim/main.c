@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,6 +103,15 @@ static enum sandbox_mode sandbox_mode(const struct cmdline *cmdline)
 	return cmdline->seccomp;
 }
 
+/*
+ * Large blocks are mappings of their own: what is not used of a table costs nothing, and what is
+ * freed goes back. Left alone, glibc stops doing so for sizes of which it has seen one freed.
+ */
+static void set_up_malloc(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 64 * KIB);
+}
+
 static int run(struct cmdline *cmdline)
 {
 	struct process *process = NULL;
@@ -128,6 +138,7 @@ int main(int argc, char *argv[])
 	struct cmdline cmdline;
 	int code;
 
+	set_up_malloc();
 	log_start();
 	code = open_standard_streams();
 	if (code < 0) {
