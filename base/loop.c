@@ -15,6 +15,9 @@
  * loop_stop() sets a flag; every trampoline looks at it first, so that no callback runs between
  * loop_stop() and the return of loop_run(). What was skipped is reported in the next loop_run():
  * fds are level triggered, tasks stay queued, and a timer is armed again.
+ *
+ * An fd that was watched for nothing has left epoll, and what it takes to enter again may be short.
+ * Its owner could only try again later: so the loop does that, by `retry`, for those in `waiting`.
  */
 #include "base/loop.h"
 
@@ -25,9 +28,13 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#define RETRY_MS 10
+
 struct loop {
 	uv_loop_t uv;
 	uv_async_t wake;
+	uv_timer_t retry;
+	struct list waiting; /* struct loop_fd */
 	atomic_bool stop;
 	pthread_mutex_t lock;
 	struct list tasks; /* under lock */
@@ -37,6 +44,7 @@ struct loop {
 struct loop_fd {
 	uv_poll_t uv; /* first: the close callback frees the handle's address */
 	struct loop *loop;
+	struct list node; /* in loop->waiting, or by itself */
 	unsigned events;
 	void (*cb)(struct loop_fd *h, unsigned events, void *arg);
 	void *arg;
@@ -138,6 +146,7 @@ int loop_new(struct loop **ret_loop)
 	if (!loop)
 		return -ENOMEM;
 	list_init(&loop->tasks);
+	list_init(&loop->waiting);
 	rc = -pthread_mutex_init(&loop->lock, NULL);
 	if (rc < 0)
 		goto free_loop;
@@ -147,6 +156,7 @@ int loop_new(struct loop **ret_loop)
 	rc = uv_async_init(&loop->uv, &loop->wake, on_wake);
 	if (rc < 0)
 		goto close_loop;
+	uv_timer_init(&loop->uv, &loop->retry);
 	*ret_loop = loop;
 	return 0;
 
@@ -170,7 +180,10 @@ static void close_left_over(uv_handle_t *handle, void *arg)
 
 	if (uv_is_closing(handle))
 		return;
-	uv_close(handle, handle == (uv_handle_t *)&loop->wake ? NULL : free_closed);
+	if (handle == (uv_handle_t *)&loop->wake || handle == (uv_handle_t *)&loop->retry)
+		uv_close(handle, NULL);
+	else
+		uv_close(handle, free_closed);
 }
 
 void loop_free(struct loop *loop)
@@ -226,6 +239,33 @@ static int start_poll(struct loop_fd *h)
 	return wanted ? loop_uv_poll_start(&h->uv, wanted, on_poll) : uv_poll_stop(&h->uv);
 }
 
+static int watch(struct loop_fd *h);
+
+static void on_retry(uv_timer_t *retry)
+{
+	struct loop *loop = container_of(retry, struct loop, retry);
+	struct list due, *node;
+
+	list_init(&due);
+	while ((node = list_pop(&loop->waiting)))
+		list_add_tail(&due, node);
+	while ((node = list_pop(&due)))
+		watch(container_of(node, struct loop_fd, node));
+}
+
+/* As h->events says, later if it cannot be now. */
+static int watch(struct loop_fd *h)
+{
+	int rc = start_poll(h);
+
+	list_del(&h->node);
+	if (rc != -ENOMEM && rc != -ENOSPC)
+		return rc;
+	list_add_tail(&h->loop->waiting, &h->node);
+	uv_timer_start(&h->loop->retry, on_retry, RETRY_MS, 0);
+	return 0;
+}
+
 static void on_poll(uv_poll_t *uv, int status, int ready)
 {
 	struct loop_fd *h = container_of(uv, struct loop_fd, uv);
@@ -234,7 +274,7 @@ static void on_poll(uv_poll_t *uv, int status, int ready)
 	if (status < 0) {
 		/* libuv has stopped the handle; level triggered means that it goes on until the
 		 * owner has dealt with it. */
-		start_poll(h);
+		watch(h);
 		events = (h->events & (LOOP_READ | LOOP_WRITE)) | LOOP_HANGUP;
 	} else {
 		if (ready & UV_READABLE)
@@ -264,6 +304,7 @@ int loop_fd_new(struct loop *loop, int fd, unsigned events,
 	h->events = events;
 	h->cb = cb;
 	h->arg = arg;
+	list_init(&h->node);
 	rc = uv_poll_init(&loop->uv, &h->uv, fd);
 	if (rc < 0) {
 		free(h);
@@ -283,13 +324,15 @@ int loop_fd_set(struct loop_fd *h, unsigned events)
 	if (events == h->events)
 		return 0;
 	h->events = events;
-	return start_poll(h);
+	return watch(h);
 }
 
 void loop_fd_free(struct loop_fd *h)
 {
-	if (h)
-		uv_close((uv_handle_t *)&h->uv, free_closed);
+	if (!h)
+		return;
+	list_del(&h->node);
+	uv_close((uv_handle_t *)&h->uv, free_closed);
 }
 
 /* --- timers --------------------------------------------------------------------------------- */

@@ -70,7 +70,8 @@ int loop_fd_new(struct loop *loop, int fd, unsigned events,
 		void (*cb)(struct loop_fd *h, unsigned events, void *arg), void *arg,
 		struct loop_fd **ret_handle);
 
-/* Changes what is watched. Returns 0 or negative errno. */
+/* Changes what is watched; where the system is short of what that takes, a moment later. Returns 0
+ * or negative errno. */
 int loop_fd_set(struct loop_fd *h, unsigned events);
 
 void loop_fd_free(struct loop_fd *h);
