@@ -140,7 +140,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* Sockets: the API, consoles, service manager; netlink for taps. */
 	ARG(socket, ROLES_WORK, 0, U32, AF_UNIX, "consoles, service manager"),
 	ARG(socket, ROLES_WORK, 0, U32, AF_NETLINK, "addresses and state of a tap"),
-	ANY(bind, ROLES_WORK, "consoles"),
+	ANY(bind, ROLES_WORK, "consoles, netlink"),
 	ANY(listen, ROLES_WORK, "consoles"),
 	ANY(connect, ROLES_WORK, "consoles"),
 	ANY(accept4, ROLES_VCPU | ROLES_IO, "API, consoles"),
@@ -150,6 +150,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY(recvfrom, ROLES_GUEST | ROLES_WORK, "API, consoles, netlink"),
 	ANY(getsockopt, ROLES_WORK, "inherited sockets"),
 	ANY(setsockopt, ROLES_WORK, "buffer sizes"),
+	ANY(getsockname, ROLES_WORK, "netlink"),
 	ANY(getpeername, ROLES_NONE, "API"),
 	ANY(shutdown, ROLES_NONE, "end of a connection"),
 

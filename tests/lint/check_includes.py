@@ -43,6 +43,7 @@ LIBRARY_ROOMS = {
     "jansson.h": ["base/json*"],
     # Requests are read in one room, responses in the other.
     "llhttp.h": ["base/http*", "shim/ctl/client*"],
+    "netlink/*": ["net/netlink*"],
     "linux/netlink.h": ["net/netlink*"],
     "linux/rtnetlink.h": ["net/netlink*"],
     "linux/genetlink.h": ["net/netlink*"],
