@@ -241,6 +241,16 @@ int http_parser_feed(struct http_parser *p, const void *data, size_t len, size_t
 	return 0;
 }
 
+bool http_parser_has_begun(const struct http_parser *p)
+{
+	return (p->head_bytes || p->head_done) && !p->complete;
+}
+
+size_t http_parser_held(const struct http_parser *p)
+{
+	return p->target.cap + p->body.cap;
+}
+
 bool http_parser_take_continue(struct http_parser *p)
 {
 	bool wanted = p->expects_continue && p->head_done && !p->complete && !p->body.len;

@@ -61,6 +61,12 @@ const struct http_request *http_parser_request(const struct http_parser *p);
 /* Forgets the request and gets ready for the next one. */
 void http_parser_next(struct http_parser *p);
 
+/* Whether some bytes of a request have come, and others are still to come. */
+bool http_parser_has_begun(const struct http_parser *p);
+
+/* How much memory the request takes until now, bytes. */
+size_t http_parser_held(const struct http_parser *p);
+
 /* Whether the client waits for a "100 Continue" before it sends the body. True once per request;
  * never when there is no body or some of it is there. */
 bool http_parser_take_continue(struct http_parser *p);

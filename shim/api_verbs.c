@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* --- requests to the VM ----------------------------------------------------------------------- */
@@ -96,6 +97,27 @@ static bool wants_taps(const struct net_config *net, bool named)
 	return named ? net->num_fds != 0 : !net->tap && !net->vhost_user;
 }
 
+/* A tap is a character device. Anything else would be noticed at boot only, and might hold up
+ * whoever closes it: a socket that lingers, a file system that does not answer. */
+static int check_taps(const struct conn_fds *fds, struct err *err)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < fds->count; i++) {
+		if (fstat(fds->fds[i], &st) < 0)
+			return err_set_errno(err, -errno,
+					     "File descriptor %zu of the request cannot be "
+					     "examined",
+					     i);
+		if (!S_ISCHR(st.st_mode))
+			return err_set_kind(err, ERR_BAD_REQUEST, -ENOTTY,
+					    "File descriptor %zu of the request is no tap: not a "
+					    "character device",
+					    i);
+	}
+	return 0;
+}
+
 /* Distributes the descriptors that came with the request over the devices, in order. Without any,
  * no device may have asked for some. */
 static int attach_taps(struct net_config *nets, size_t num, struct conn_fds *fds, struct err *err)
@@ -106,8 +128,8 @@ static int attach_taps(struct net_config *nets, size_t num, struct conn_fds *fds
 
 	if (fds->lost)
 		return err_set(err, -EMFILE,
-			       "File descriptors were lost: too many in one request "
-			       "or too many open files");
+			       "File descriptors were lost: too many in one request or in "
+			       "all that are unfinished, or too many open files");
 	if (!fds->count && !named)
 		return 0;
 	for (size_t i = 0; i < num; i++) {
@@ -124,6 +146,9 @@ static int attach_taps(struct net_config *nets, size_t num, struct conn_fds *fds
 				    "%zu file descriptors came with the request, %zu are needed "
 				    "(one per queue pair)",
 				    fds->count, needed);
+	rc = check_taps(fds, err);
+	if (rc < 0)
+		return rc;
 	for (size_t i = 0; i < num; i++) {
 		if (!wants_taps(&nets[i], named))
 			continue;

@@ -20,6 +20,12 @@ struct conn {
 	void *arg;
 	int fd;
 	struct loop_fd *handle;
+	struct loop *loop;
+	struct conn_pool *pool;
+	uint64_t moved;		  /* pool->moves when the last byte was read or sent */
+	size_t pool_bytes;	  /* this one's part of pool->bytes */
+	struct loop_timer *stall; /* NULL until a request comes in pieces */
+	struct loop_task next_turn;
 	struct http_parser *parser;
 	struct buf in; /* read, not parsed yet: in.data[in_pos..in.len) */
 	size_t in_pos;
@@ -32,47 +38,8 @@ struct conn {
 	bool closing;	/* to be closed when what is due was sent */
 	bool dead;	/* to be freed at the end of advance() */
 	bool advancing; /* advance() is on the stack */
+	bool waiting;	/* for next_turn */
 };
-
-/* --- file descriptors of requests ------------------------------------------------------------- */
-
-static void release_fds(struct conn_fds *fds, size_t from, size_t to)
-{
-	for (size_t i = from; i < to; i++)
-		fd_close(&fds->fds[i]);
-}
-
-/* After a request: closes what was not taken, but for what may belong to the next one. */
-static void finish_fds(struct conn_fds *fds, bool more_input)
-{
-	size_t kept = 0;
-
-	release_fds(fds, 0, more_input ? fds->fresh : fds->count);
-	for (size_t i = 0; i < fds->count; i++) {
-		if (fds->fds[i] >= 0)
-			fds->fds[kept++] = fds->fds[i];
-	}
-	fds->count = kept;
-	fds->fresh = 0;
-	fds->lost = fds->lost && more_input;
-}
-
-static void add_fds(struct conn_fds *fds, const struct cmsghdr *cmsg)
-{
-	size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-	for (size_t i = 0; i < n; i++) {
-		int fd;
-
-		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd), sizeof(fd));
-		if (fds->count < CONN_MAX_FDS) {
-			fds->fds[fds->count++] = fd;
-		} else {
-			fd_close(&fd);
-			fds->lost = true;
-		}
-	}
-}
 
 /* --- input and output ------------------------------------------------------------------------- */
 
@@ -91,14 +58,7 @@ static ssize_t receive(struct conn *c, void *data, size_t len)
 
 	if (n < 0)
 		return -errno;
-	c->fds.fresh = c->fds.count;
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
-		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
-			add_fds(&c->fds, cmsg);
-	}
-	/* Cut: this process is at its limit of open files. */
-	if (msg.msg_flags & MSG_CTRUNC)
-		c->fds.lost = true;
+	conn_fds_receive(&c->fds, &msg, &c->pool->fds);
 	return n;
 }
 
@@ -114,8 +74,9 @@ static void read_some(struct conn *c)
 		return;
 	}
 	c->eof = n == 0;
+	c->moved = ++c->pool->moves;
 	if (c->state == CONN_STREAMING) {
-		finish_fds(&c->fds, false);
+		conn_fds_finish(&c->fds, false, &c->pool->fds);
 		c->dead = c->eof;
 		return;
 	}
@@ -132,17 +93,21 @@ static bool flush(struct conn *c)
 		ssize_t n = send(c->fd, c->out.data + c->out_pos, c->out.len - c->out_pos,
 				 MSG_NOSIGNAL | MSG_DONTWAIT);
 
-		if (n >= 0)
+		if (n >= 0) {
 			c->out_pos += (size_t)n;
-		else if (errno == EAGAIN)
+			c->moved = ++c->pool->moves;
+		} else if (errno == EAGAIN) {
 			return false;
-		else if (errno != EINTR)
+		} else if (errno != EINTR) {
 			c->dead = true;
+		}
 	}
 	buf_fini(&c->out);
 	c->out_pos = 0;
 	return !c->dead;
 }
+
+static void advance(struct conn *c);
 
 /* --- requests --------------------------------------------------------------------------------- */
 
@@ -154,23 +119,26 @@ static void dispatch(struct conn *c)
 	if (!request->keep_alive)
 		c->closing = true;
 	c->ops->request(c->arg, c, request, &c->fds);
-	finish_fds(&c->fds, c->in_pos < c->in.len);
+	conn_fds_finish(&c->fds, c->in_pos < c->in.len, &c->pool->fds);
 	http_parser_next(c->parser);
 }
 
-/* The parser's own refusals carry one sentence, without anything to escape. */
-static void refuse(struct conn *c, const struct err *err)
+/* Answers what cannot be served, and lets go of what it has brought. `reason` is one sentence
+ * without anything to escape. */
+static void refuse(struct conn *c, int status, const char *reason)
 {
 	AUTO_BUF struct buf body = {0};
-	struct http_response response = {.status = 400, .close = true};
+	struct http_response response = {.status = status, .close = true};
 
-	if (err->kind != ERR_BAD_REQUEST)
-		response.status = 500;
-	buf_printf(&body, "[\"The request cannot be read\",\"%s\"]", err_message(err, 0));
+	buf_printf(&body, "[\"The request cannot be read\",\"%s\"]", reason);
 	buf_u8(&body, '\0');
 	response.body = buf_ok(&body) ? (const char *)body.data : NULL;
 	http_put_response(&c->out, &response);
 	c->closing = true;
+	conn_fds_finish(&c->fds, false, &c->pool->fds);
+	http_parser_next(c->parser);
+	buf_fini(&c->in);
+	c->in_pos = 0;
 }
 
 /* Looks at what was read. Returns whether there is something to go on with. */
@@ -193,7 +161,7 @@ static bool parse(struct conn *c)
 		c->in_pos = 0;
 	}
 	if (rc < 0)
-		refuse(c, &err);
+		refuse(c, err.kind == ERR_BAD_REQUEST ? 400 : 500, err_message(&err, 0));
 	else if (rc > 0)
 		dispatch(c);
 	else if (c->eof)
@@ -216,6 +184,86 @@ static bool fill(struct conn *c)
 	return false;
 }
 
+/* --- bounds ----------------------------------------------------------------------------------- */
+
+/* Brings the pool's count up to date. */
+static void count_bytes(struct conn *c)
+{
+	size_t held = c->in.cap + c->out.cap + http_parser_held(c->parser);
+
+	c->pool->bytes -= c->pool_bytes;
+	c->pool_bytes = held > CONN_SMALL_BYTES ? held - CONN_SMALL_BYTES : 0;
+	c->pool->bytes += c->pool_bytes;
+}
+
+/* Of those that hold much, the one that has stood still the longest; NULL: none. */
+static struct conn *find_stillest(struct conn_pool *pool)
+{
+	struct conn *found = NULL;
+	struct list *node;
+
+	list_for_each (node, &pool->conns) {
+		struct conn *c = container_of(node, struct conn, node);
+
+		if (c->pool_bytes && (!found || c->moved < found->moved))
+			found = c;
+	}
+	return found;
+}
+
+/* The client is told if it may be listening: it has got all that was due. */
+static void turn_away(struct conn *c)
+{
+	log_warn_limited("Too much memory is held by API connections, one is turned away");
+	if (c->state != CONN_READING || c->out.len)
+		c->dead = true;
+	else
+		refuse(c, 503, "Too many large requests at once");
+}
+
+/* Sees to it that there is room for what this one has taken. Returns false if it had to be turned
+ * away itself. */
+static bool make_room(struct conn *c)
+{
+	struct conn_pool *pool = c->pool;
+	struct conn *victim = NULL;
+
+	count_bytes(c);
+	/* Not from within: ending a victim comes here too. */
+	if (pool->making_room)
+		return true;
+	pool->making_room = true;
+	while (victim != c && pool->bytes > pool->max_bytes && (victim = find_stillest(pool))) {
+		turn_away(victim);
+		advance(victim);
+	}
+	pool->making_room = false;
+	return victim != c;
+}
+
+static void on_stall(struct loop_timer *timer, void *arg)
+{
+	struct conn *c = arg;
+
+	refuse(c, 408, "The rest of it did not come within 30 seconds");
+	advance(c);
+}
+static_assert(CONN_STALL_MS == 30000, "the message says so");
+
+/* Begins to wait for the next byte of a request, or waits no longer. */
+static void watch_for_stall(struct conn *c)
+{
+	if (c->state != CONN_READING || c->closing || !http_parser_has_begun(c->parser)) {
+		if (c->stall)
+			loop_timer_stop(c->stall);
+		return;
+	}
+	if (!c->stall && loop_timer_new(c->loop, on_stall, c, &c->stall) < 0)
+		c->dead = true;
+	else
+		loop_timer_start(c->stall, CONN_STALL_MS, 0);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 /* Lets go of everything but the memory. */
@@ -227,11 +275,14 @@ static void disconnect(struct conn *c)
 		return;
 	list_del(&c->node);
 	loop_fd_free(TAKE(c->handle));
+	loop_timer_free(TAKE(c->stall));
+	loop_task_cancel(c->loop, &c->next_turn);
 	fd_close(&c->fd);
-	release_fds(&c->fds, 0, c->fds.count);
+	conn_fds_finish(&c->fds, false, &c->pool->fds);
 	http_parser_free(TAKE(c->parser));
 	buf_fini(&c->in);
 	buf_fini(&c->out);
+	c->pool->bytes -= c->pool_bytes;
 	if (c->state == CONN_STREAMING)
 		c->stream_ops->closed(c->stream_arg);
 	ops->closed(c->arg);
@@ -248,9 +299,26 @@ static unsigned events_of(const struct conn *c)
 {
 	unsigned events = c->out_pos < c->out.len ? LOOP_WRITE : 0;
 
+	if (c->waiting)
+		return 0;
 	if (c->state == CONN_STREAMING || (c->state == CONN_READING && !events))
 		events |= LOOP_READ;
 	return events;
+}
+
+/* Goes on until nothing is left to do now, or others have their turn. */
+static void take_turn(struct conn *c)
+{
+	c->waiting = false;
+	for (unsigned left = CONN_TURN; flush(c); left--) {
+		if (!left) {
+			c->waiting = true;
+			loop_post(c->loop, &c->next_turn);
+			return;
+		}
+		if (c->state == CONN_STREAMING ? !fill(c) : c->state == CONN_BUSY || !parse(c))
+			return;
+	}
 }
 
 static void advance(struct conn *c)
@@ -258,10 +326,11 @@ static void advance(struct conn *c)
 	if (c->advancing)
 		return;
 	c->advancing = true;
-	while (flush(c)) {
-		if (c->state == CONN_STREAMING ? !fill(c) : c->state == CONN_BUSY || !parse(c))
-			break;
-	}
+	take_turn(c);
+	if (!c->dead && !make_room(c))
+		take_turn(c);
+	if (!c->dead)
+		watch_for_stall(c);
 	c->advancing = false;
 	if (!c->dead && loop_fd_set(c->handle, events_of(c)) < 0)
 		c->dead = true;
@@ -269,16 +338,28 @@ static void advance(struct conn *c)
 		end(c);
 }
 
+static void on_next_turn(struct loop_task *task)
+{
+	advance(container_of(task, struct conn, next_turn));
+}
+
 static void on_ready(struct loop_fd *handle, unsigned events, void *arg)
 {
 	struct conn *c = arg;
 
-	if ((events & LOOP_READ) && !c->eof && c->state != CONN_BUSY)
+	if ((events & LOOP_READ) && !c->eof && !c->waiting && c->state != CONN_BUSY)
 		read_some(c);
 	advance(c);
 }
 
-int conn_new(struct loop *loop, int fd, const struct conn_ops *ops, void *arg, struct list *list)
+void conn_pool_init(struct conn_pool *pool, size_t max_bytes, size_t max_fds)
+{
+	*pool = (struct conn_pool){.max_bytes = max_bytes, .fds.max = max_fds};
+	list_init(&pool->conns);
+}
+
+int conn_new(struct loop *loop, int fd, const struct conn_ops *ops, void *arg,
+	     struct conn_pool *pool)
 {
 	AUTO_FD int owned = fd;
 	AUTO_FREE struct conn *c = calloc(1, sizeof(*c));
@@ -297,7 +378,10 @@ int conn_new(struct loop *loop, int fd, const struct conn_ops *ops, void *arg, s
 	c->fd = TAKE_FD(owned);
 	c->ops = ops;
 	c->arg = arg;
-	list_add_tail(list, &c->node);
+	c->loop = loop;
+	c->pool = pool;
+	c->next_turn.fn = on_next_turn;
+	list_add_tail(&pool->conns, &c->node);
 	TAKE(c);
 	return 0;
 }
@@ -366,12 +450,12 @@ static void close_one(struct conn *c)
 		end(c);
 }
 
-void conn_drain_all(struct list *list)
+void conn_drain_all(struct conn_pool *pool)
 {
-	for_all(list, drain_one);
+	for_all(&pool->conns, drain_one);
 }
 
-void conn_close_all(struct list *list)
+void conn_close_all(struct conn_pool *pool)
 {
-	for_all(list, close_one);
+	for_all(&pool->conns, close_one);
 }

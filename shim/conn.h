@@ -14,6 +14,16 @@
  * read brought descriptors together with the end of one request and bytes of the next, the first
  * request that takes them gets them; all others close what they do not take.
  *
+ * A client may be as slow as it likes, but not stand still within a request: after CONN_STALL_MS
+ * without a byte it is answered by 408. Among the descriptors of an unfinished request may be the
+ * other end of this very connection, which then would never be seen to close.
+ *
+ * All connections share a pool, which bounds what they hold together beyond CONN_SMALL_BYTES each:
+ * requests that are being read, and answers that nobody reads. Where there is no room for one more,
+ * the connection that has stood still the longest has to go (503, unless it owes us the reading of
+ * an answer); small requests always have room. A client that sends many requests ahead
+ * gets CONN_TURN of them answered in a turn of the loop, and then the others have theirs.
+ *
  * Every change ends in advance(), the one place that sends, parses, dispatches, and frees. It does
  * not nest: an answer given from inside the request callback is sent when that returns. A
  * connection whose request is still being worked on is never freed but by the answer (which then is
@@ -27,18 +37,25 @@
 #include "base/cursor.h"
 #include "base/http.h"
 #include "base/list.h"
+#include "shim/conn_fds.h"
 
 struct conn;
 struct loop;
 
-enum { CONN_MAX_FDS = 253 }; /* as many as one message can carry */
+enum {
+	CONN_STALL_MS = 30000,
+	CONN_SMALL_BYTES = 64 * 1024,
+	CONN_TURN = 16, /* requests, or pieces of a stream */
+};
 
-/* The descriptors of a request. Take one by leaving -1 in its place; the others are closed. */
-struct conn_fds {
-	int fds[CONN_MAX_FDS];
-	size_t count;
-	size_t fresh; /* index of the first that came with the last read; the connection's */
-	bool lost;    /* more were sent than could be received */
+/* What the connections of one server have in common. */
+struct conn_pool {
+	struct list conns;
+	struct conn_fd_budget fds;
+	size_t bytes; /* that they hold beyond CONN_SMALL_BYTES each */
+	size_t max_bytes;
+	uint64_t moves; /* counts reads and writes: who was the last to move */
+	bool making_room;
 };
 
 /* What an owner of connections provides. */
@@ -47,7 +64,7 @@ struct conn_ops {
 	 * conn_reply() or conn_stream(), now or later. */
 	void (*request)(void *arg, struct conn *conn, const struct http_request *request,
 			struct conn_fds *fds);
-	/* The connection is closed and gone from its list. */
+	/* The connection is closed and gone from its pool. */
 	void (*closed)(void *arg);
 };
 
@@ -59,9 +76,14 @@ struct conn_stream_ops {
 	void (*closed)(void *arg);
 };
 
-/* Serves `fd` (taken over, also on failure; non-blocking) and puts the connection into `list`.
- * `ops` and `arg` must be valid until the connection is closed. Returns 0 or negative errno. */
-int conn_new(struct loop *loop, int fd, const struct conn_ops *ops, void *arg, struct list *list);
+/* Makes an empty pool with these bounds. */
+void conn_pool_init(struct conn_pool *pool, size_t max_bytes, size_t max_fds);
+
+/* Serves `fd` (taken over, also on failure; non-blocking) and puts the connection into `pool`.
+ * `ops`, `arg` and `pool` must be valid until the connection is closed. Returns 0 or negative
+ * errno. */
+int conn_new(struct loop *loop, int fd, const struct conn_ops *ops, void *arg,
+	     struct conn_pool *pool);
 
 /* Answers the request. `body`: JSON (copied) or NULL. `conn` may be gone afterwards. */
 void conn_reply(struct conn *conn, int status, const char *body);
@@ -73,11 +95,11 @@ void conn_stream(struct conn *conn, const char *content_type, const struct conn_
 /* The stream has something to say. May end in ops->closed(). */
 void conn_kick(struct conn *conn);
 
-/* Ends all connections of the list as soon as what is due was sent: the answer of a running
- * request, what a stream has left. */
-void conn_drain_all(struct list *list);
+/* Ends all connections as soon as what is due was sent: the answer of a running request, what a
+ * stream has left. */
+void conn_drain_all(struct conn_pool *pool);
 
-/* Ends all connections of the list now. */
-void conn_close_all(struct list *list);
+/* Ends all connections now. */
+void conn_close_all(struct conn_pool *pool);
 
 #endif

@@ -5,9 +5,15 @@
  * Theory of operation
  *
  * Connections are accepted up to a limit that leaves half of the process's open files to the VM;
- * beyond it a client is told so (503) and sent away. When the process cannot accept for want of
- * open files or memory, it looks again after a moment instead of spinning on a socket that stays
- * readable. Main thread only.
+ * beyond it a client is told so (503) and sent away. The descriptors of unfinished requests have a
+ * quarter. Where the process has no open files left all the same, one place is kept on which those
+ * who come are told the same; and where not even that works (another thread was faster, or memory
+ * is short), it looks again after a moment instead of spinning on a socket that stays readable.
+ *
+ * The listener may be shared with other processes, which compete for its clients, may change its
+ * flags, and may shut it down. Connections that exist are served on.
+ *
+ * Main thread only.
  */
 #ifndef SHIM_SERVER_H
 #define SHIM_SERVER_H

@@ -58,15 +58,15 @@ static void drain(int fd)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct conn_ops ops = {.request = on_request, .closed = on_closed};
-	struct list conns;
+	struct conn_pool pool;
 	unsigned closed = 0;
 	int ends[2];
 
 	if (!loop)
 		set_up();
-	list_init(&conns);
+	conn_pool_init(&pool, SIZE_MAX, CONN_MAX_FDS);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0 ||
-	    conn_new(loop, ends[0], &ops, &closed, &conns) < 0)
+	    conn_new(loop, ends[0], &ops, &closed, &pool) < 0)
 		abort();
 	if (send(ends[1], data, MIN(size, (size_t)65536), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
 		run_turns(loop);
@@ -74,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	event_log_add(event_log, "vm", "resumed", NULL);
 	run_turns(loop);
 	drain(ends[1]);
-	conn_close_all(&conns);
+	conn_close_all(&pool);
 	run_turns(loop);
 	close(ends[1]);
 	if (closed != 1)
