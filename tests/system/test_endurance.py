@@ -13,34 +13,9 @@ import pytest
 import tiny
 from coracle import BINARY, Coracle, wait_until
 from http_client import RawClient, request_bytes
+from usage import Usage, check_growth
 
 pytestmark = tiny.needs_kvm
-
-
-class Usage:
-    """What a process has of the machine, at rest."""
-
-    def __init__(self, vmm):
-        self.fds = sorted(kind_of(what) for what in vmm.fds_at_rest().values())
-        self.threads = vmm.threads()
-        self.rss_kib = vmm.rss_kib()
-        self.maps = len(open(f"/proc/{vmm.pid}/maps").readlines())
-
-
-def kind_of(link):
-    """"socket:[123]" -> "socket:"."""
-    return link.split("[")[0] if ":[" in link and not link.startswith("anon_inode") else link
-
-
-def check_growth(vmm, before, kib=None):
-    """Asserts that nothing has grown since. kib: memory by no more than that, and mappings not at all; None where what
-    is allocated once only has not been allocated before. Freed memory is kept for a while by a sanitizer."""
-    after = Usage(vmm)
-    assert after.fds == before.fds
-    assert after.threads == before.threads
-    if kib is not None and not vmm.is_sanitized():
-        assert after.maps <= before.maps + 8
-        assert after.rss_kib <= before.rss_kib + kib
 
 
 def requests(client, *names, body=None):
