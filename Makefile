@@ -28,7 +28,7 @@ Q := $(if $(V),,@)
 
 # --- flags -----------------------------------------------------------------------------------------------------------
 
-PKGS := libuv jansson libnl-3.0
+PKGS := libuv jansson libnl-3.0 libcap
 
 LLHTTP_SRC := /usr/share/llhttp
 
@@ -36,7 +36,7 @@ LLHTTP_SRC := /usr/share/llhttp
 PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 # Static but for the C library: a dozen shared libraries cost more time at each start, and more memory of each process, than
 # all the rest. (Debian 12's shared liburing does not even export the calls that restrict a ring.)
-LIBS ?= -l:libuv_a.a -l:libjansson.a -l:libnl-3.a -l:liburing.a
+LIBS ?= -l:libuv_a.a -l:libjansson.a -l:libnl-3.a -l:libcap.a -l:liburing.a
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Wno-unused-parameter

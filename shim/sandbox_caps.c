@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* By system calls alone: libcap-ng reads /proc/PID/status at each turn, before the first answer and
- * at the start of every thread, and there may be no /proc where we run. */
+/* By libcap, which makes the system calls and nothing else; libcap-ng reads /proc/PID/status at
+ * each turn, which costs every start and every thread time, and fails where there is no /proc. */
 #include "shim/sandbox.h"
 
 #include <errno.h>
-#include <linux/capability.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <sys/capability.h>
 
 /* What opening devices may need, for a process that was given it. */
 static const struct {
-	unsigned capability;
+	cap_value_t capability;
 	const char *reason;
 } kept[] = {
 	{CAP_NET_ADMIN, "makes and configures taps"},
@@ -22,77 +19,69 @@ static const struct {
 	{CAP_SYS_NICE, "pins threads, binds guest RAM to host nodes"},
 };
 
-/* The sets of the calling thread, a bit for each capability. */
-struct caps {
-	uint64_t effective, permitted, inheritable;
-};
-
-static uint64_t bit(unsigned capability)
+static inline void cap_free_ptr_(cap_t *caps)
 {
-	return UINT64_C(1) << capability;
+	cap_free(*caps);
+}
+#define AUTO_CAPS CLEANUP(cap_free_ptr_)
+
+static bool has(cap_t caps, cap_value_t capability)
+{
+	cap_flag_value_t value = CAP_CLEAR;
+
+	return cap_get_flag(caps, capability, CAP_EFFECTIVE, &value) == 0 && value == CAP_SET;
 }
 
-static int get_caps(struct caps *ret_caps)
+/* Whether the calling thread has nothing that it could give up. */
+static bool is_empty(cap_t caps)
 {
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct half[_LINUX_CAPABILITY_U32S_3];
+	AUTO_CAPS cap_t nothing = cap_init();
 
-	if (syscall(SYS_capget, &header, half) < 0)
-		return -errno;
-	ret_caps->effective = half[0].effective | (uint64_t)half[1].effective << 32;
-	ret_caps->permitted = half[0].permitted | (uint64_t)half[1].permitted << 32;
-	ret_caps->inheritable = half[0].inheritable | (uint64_t)half[1].inheritable << 32;
-	return 0;
-}
-
-static bool has_any(const struct caps *caps)
-{
-	return caps->effective || caps->permitted || caps->inheritable;
-}
-
-/* Nothing is inheritable, and so nothing ambient, afterwards. */
-static int set_caps(uint64_t set)
-{
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct half[_LINUX_CAPABILITY_U32S_3];
-
-	for (size_t i = 0; i < ARRAY_SIZE(half); i++) {
-		half[i].effective = (uint32_t)(set >> (32 * i));
-		half[i].permitted = half[i].effective;
-		half[i].inheritable = 0;
-	}
-	return syscall(SYS_capset, &header, half) < 0 ? -errno : 0;
+	return nothing && cap_compare(caps, nothing) == 0;
 }
 
 /* Empties the bounding set: no program that is executed later gets anything from its file. */
 static int drop_bounds(void)
 {
-	for (unsigned long capability = 0; capability < 64; capability++) {
-		if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
-			continue;
-		/* The kernel knows no more of them. */
-		return errno == EINVAL && capability > 0 ? 0 : -errno;
-	}
+	for (cap_value_t capability = 0; capability < cap_max_bits(); capability++)
+		if (cap_drop_bound(capability) < 0)
+			return -errno;
 	return 0;
+}
+
+/* Leaves of the thread's capabilities those in `kept` alone. Nothing is inheritable, and so nothing
+ * ambient, afterwards. */
+static int limit(cap_t caps)
+{
+	AUTO_CAPS cap_t set = cap_init();
+	int rc;
+
+	if (!set)
+		return -ENOMEM;
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
+		const cap_value_t *capability = &kept[i].capability;
+
+		if (has(caps, *capability) &&
+		    (cap_set_flag(set, CAP_EFFECTIVE, 1, capability, CAP_SET) < 0 ||
+		     cap_set_flag(set, CAP_PERMITTED, 1, capability, CAP_SET) < 0))
+			return -errno;
+	}
+	/* The bounding set can be narrowed only with this one, while it is still there. */
+	rc = has(caps, CAP_SETPCAP) ? drop_bounds() : 0;
+	if (rc < 0)
+		return rc;
+	return cap_set_proc(set) < 0 ? -errno : 0;
 }
 
 int sandbox_limit_capabilities(struct err *err)
 {
-	struct caps caps;
-	uint64_t set = 0;
-	int rc = get_caps(&caps);
+	AUTO_CAPS cap_t caps = cap_get_proc();
+	int rc;
 
-	if (rc < 0)
-		return err_set_errno(err, rc, "the capabilities of this process cannot be read");
-	if (!has_any(&caps))
-		return 0;
-	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
-		set |= caps.effective & bit(kept[i].capability);
-	/* The bounding set can be narrowed only with this one, while it is still there. */
-	if (caps.effective & bit(CAP_SETPCAP))
-		rc = drop_bounds();
-	if (rc == 0)
-		rc = set_caps(set);
+	if (!caps)
+		return err_set_errno(err, -errno,
+				     "the capabilities of this process cannot be read");
+	rc = is_empty(caps) ? 0 : limit(caps);
 	if (rc < 0)
 		return err_set_errno(err, rc, "the capabilities of this process cannot be limited");
 	return 0;
@@ -100,8 +89,13 @@ int sandbox_limit_capabilities(struct err *err)
 
 int sandbox_drop_capabilities(void)
 {
-	struct caps caps;
-	int rc = get_caps(&caps);
+	AUTO_CAPS cap_t caps = cap_get_proc();
 
-	return rc < 0 || !has_any(&caps) ? rc : set_caps(0);
+	if (!caps)
+		return -errno;
+	if (is_empty(caps))
+		return 0;
+	if (cap_clear(caps) < 0 || cap_set_proc(caps) < 0)
+		return -errno;
+	return 0;
 }

@@ -50,7 +50,7 @@ LIBRARY_ROOMS = {
     # At run time there is no libseccomp: the filters are compiled when the program is built.
     "seccomp.h": ["shim/sandbox_compile*", "shim/sandbox_rules*", "tests/unit/test_sandbox*"],
     "linux/seccomp.h": ["shim/sandbox*", "tests/*"],
-    "linux/capability.h": ["shim/sandbox*", "tests/*"],
+    "sys/capability.h": ["shim/sandbox*", "tests/*"],
     # The sandbox needs the numbers of the ioctls that it lets through.
     "linux/kvm.h": ["vmm/kvm/*", "shim/sandbox*", "tests/*"],
 }
