@@ -300,6 +300,12 @@ void block_kick(struct block_queue *queue)
 	queue->engine->kick(queue);
 }
 
+void block_queue_on_batch(struct block_queue *queue, void (*fn)(void *arg), void *arg)
+{
+	queue->batch_done = fn;
+	queue->batch_arg = arg;
+}
+
 unsigned block_in_flight(const struct block_queue *queue)
 {
 	return queue->in_flight;

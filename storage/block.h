@@ -46,7 +46,8 @@ struct block_request {
 	struct iovec *iov; /* may be changed by the engine while in flight */
 	unsigned iovcnt;
 	bool unmap; /* write-zeroes may deallocate */
-	/* result: 0 or negative errno. Queue's thread; never from inside block_submit(). */
+	/* result: 0 or negative errno. Queue's thread; never from inside block_submit(), perhaps
+	 * from inside block_kick(). What it submits needs no kick. */
 	void (*done)(struct block_request *req, int result);
 	/* the engine's */
 	struct block_queue *queue;
@@ -82,6 +83,10 @@ void block_queue_free(
  * IOV_MAX iovecs; block_kick() sends what was submitted since. Loop's thread. */
 void block_submit(struct block_queue *queue, struct block_request *req);
 void block_kick(struct block_queue *queue);
+
+/* From now on fn(arg) is called behind the last done() of those that come at a time. It may submit
+ * and kick, but not free the queue. */
+void block_queue_on_batch(struct block_queue *queue, void (*fn)(void *arg), void *arg);
 
 /* Requests in flight. */
 unsigned block_in_flight(const struct block_queue *queue);

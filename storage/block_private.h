@@ -34,7 +34,23 @@ struct block_queue {
 	struct loop *loop;
 	unsigned depth;
 	unsigned in_flight;
+	void (*batch_done)(void *arg); /* NULL: nobody asks */
+	void *batch_arg;
 };
+
+/* A request is through: tells its owner. */
+static inline void block_complete(struct block_request *req)
+{
+	req->queue->in_flight--;
+	req->done(req, req->result);
+}
+
+/* Those that were to be finished now are. */
+static inline void block_batch_done(struct block_queue *queue)
+{
+	if (queue->batch_done)
+		queue->batch_done(queue->batch_arg);
+}
 
 int block_queue_new_uring(struct block *block, struct loop *loop, unsigned depth,
 			  struct block_queue **ret_queue);

@@ -53,10 +53,11 @@ static void run(struct loop_task *task)
 
 		while (!block_step_done(req, step(q->base.block, req)))
 			;
-		q->base.in_flight--;
-		req->done(req, req->result);
+		block_complete(req);
 		req = next;
 	}
+	block_batch_done(&q->base);
+	block_kick(&q->base);
 }
 
 static void sync_submit(struct block_queue *queue, struct block_request *req)

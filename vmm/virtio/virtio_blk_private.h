@@ -51,6 +51,7 @@ struct blk_queue {
 	struct loop_fd *kick;
 	struct block_queue *image;
 	struct list spares; /* struct blk_request */
+	uint64_t batch_ns;  /* when the completions at hand were seen; 0 between batches */
 	bool stopping;
 	bool starved; /* out of memory for a request; the next completion tries again */
 };
