@@ -13,6 +13,9 @@
 #define ACCEPT_BATCH	64  /* per turn of the loop, so that other work gets its share */
 #define ACCEPT_PAUSE_MS 100 /* while there are no open files left */
 
+/* A listener that was shut down stays readable, but accept() says that nobody is there. */
+#define LISTENER_EVENTS (LOOP_READ | LOOP_HANGUP)
+
 /* Of requests being read and answers not read yet: eight of the largest of each. */
 #define MAX_POOL_BYTES (16 * (size_t)HTTP_MAX_BODY)
 
@@ -115,11 +118,6 @@ static bool cannot_accept(struct server *s, int error)
 		return false;
 	if (error == EINTR || error == ECONNABORTED)
 		return true;
-	if (error == EINVAL) {
-		log_error("The API socket was shut down by its owner: no more connections");
-		server_close_listener(s);
-		return false;
-	}
 	log_warn_limited("Cannot accept an API connection: %s", strerror(error));
 	if ((error == EMFILE || error == ENFILE) && turn_away_by_spare(s))
 		return true;
@@ -153,11 +151,17 @@ static void on_listener(struct loop_fd *handle, unsigned events, void *arg)
 {
 	struct server *s = arg;
 
+	unsigned left = ACCEPT_BATCH;
+
 	/* Whoever else has this socket may have set it to wait, and may be faster to accept. */
 	if (fd_set_nonblock(s->listener_fd, true) < 0)
 		return;
-	for (unsigned n = 0; n < ACCEPT_BATCH && accept_one(s); n++)
-		;
+	while (left && accept_one(s))
+		left--;
+	if (left && (events & LOOP_HANGUP)) {
+		log_error("The API socket was shut down by its owner: no more connections");
+		server_close_listener(s);
+	}
 }
 
 static void on_pause_over(struct loop_timer *timer, void *arg)
@@ -167,7 +171,7 @@ static void on_pause_over(struct loop_timer *timer, void *arg)
 	if (s->spare_fd < 0)
 		s->spare_fd = eventfd_new();
 	if (s->listener)
-		loop_fd_set(s->listener, LOOP_READ);
+		loop_fd_set(s->listener, LISTENER_EVENTS);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -208,7 +212,7 @@ int server_new(struct loop *loop, int listener_fd,
 	if (rc >= 0)
 		rc = loop_timer_new(loop, on_drained, s, &s->drain);
 	if (rc >= 0)
-		rc = loop_fd_new(loop, listener_fd, LOOP_READ, on_listener, s, &s->listener);
+		rc = loop_fd_new(loop, listener_fd, LISTENER_EVENTS, on_listener, s, &s->listener);
 	if (rc < 0) {
 		server_free(s);
 		return err_set_errno(err, rc, "Cannot serve the API on fd %d", listener_fd);
