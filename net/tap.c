@@ -23,6 +23,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define TUN_PATH      "/dev/net/tun"
 #define NAME_TEMPLATE "vmtap%d"
@@ -419,6 +421,32 @@ void tap_close(struct tap *tap)
 		fd_close(&tap->fds[i]);
 	tap->num_queues = 0;
 }
+
+/* --- frames ----------------------------------------------------------------------------------- */
+
+/* A single buffer spares the kernel the array. */
+static ssize_t transfer(long one, long many, int fd, const struct iovec *iov, unsigned n)
+{
+	long rc;
+
+	do
+		rc = n == 1 ? syscall(one, fd, iov->iov_base, iov->iov_len)
+			    : syscall(many, fd, iov, n);
+	while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : rc;
+}
+
+ssize_t tap_read(int fd, const struct iovec *iov, unsigned n)
+{
+	return transfer(SYS_read, SYS_readv, fd, iov, n);
+}
+
+ssize_t tap_write(int fd, const struct iovec *iov, unsigned n)
+{
+	return transfer(SYS_write, SYS_writev, fd, iov, n);
+}
+
+/* --- what the guest chooses ------------------------------------------------------------------- */
 
 int tap_set_offload(struct tap *tap, unsigned tun_flags)
 {

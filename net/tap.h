@@ -16,6 +16,8 @@
 #include "base/err.h"
 
 #include <stdatomic.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 #define TAP_MAX_QUEUES 32
 #define TAP_NAME_MAX   16
@@ -49,6 +51,14 @@ int tap_open(const struct tap_params *params, struct tap *ret_tap, struct err *e
 
 /* Closes the queues; also of a zeroed tap that never was open (num_queues 0). */
 void tap_close(struct tap *tap);
+
+/*
+ * One frame behind its header, from the queue or to it; the iovecs hold all of it. Returns its
+ * length, or negative errno: -EAGAIN when there is none, or no room. Unlike readv(2) and writev(2)
+ * of the C library these are no cancellation points, which cost as much as a small frame's copy.
+ */
+ssize_t tap_read(int fd, const struct iovec *iov, unsigned n);
+ssize_t tap_write(int fd, const struct iovec *iov, unsigned n);
 
 /* TUN_F_* offloads that the guest accepts on receive, all queues. Any thread; may wait for the
  * kernel's lock on network configuration. Returns 0 or negative errno (-EINVAL: the kernel does not

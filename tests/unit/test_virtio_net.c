@@ -62,6 +62,26 @@ static void transmitted_frame_may_be_in_pieces(void **state)
 	net_fixture_end(t);
 }
 
+static void frames_around_the_length_that_is_copied_leave_whole(void **state)
+{
+	struct net_fixture *t = net_fixture_new(1);
+
+	net_fixture_start(t, 0);
+	for (size_t len = 2034; len <= 2038; len++) {
+		uint32_t bytes = net_lay_frame(t, DATA, (uint16_t)len, len);
+		struct vring_buffer buffers[] = {
+			{.addr = DATA, .len = 1000},
+			{.addr = DATA + 1000, .len = bytes - 1000},
+		};
+
+		vring_add(&t->rings[TX], buffers, 2);
+		virtio_kick_queue(t->vdev, TX);
+		net_host_expect(t, (uint16_t)len, len);
+		net_wait_used(t, TX);
+	}
+	net_fixture_end(t);
+}
+
 static void many_frames_leave_in_order(void **state)
 {
 	struct net_fixture *t = net_fixture_new(1);
@@ -258,6 +278,26 @@ static void longest_frame_arrives(void **state)
 	net_fixture_end(t);
 }
 
+static void long_frames_among_short_ones_arrive_whole(void **state)
+{
+	struct net_fixture *t = net_fixture_new(1);
+
+	net_fixture_start(t, MRG);
+	for (unsigned i = 0; i < 300; i++) {
+		size_t len = i % 100 == 70 ? 9000 : i % 100 < 5 ? 1900 + i % 100 * 100 : 60 + i;
+		unsigned n = (unsigned)(NET_HEADER + len + 999) / 1000;
+
+		net_offer(t, RX, DATA, 1000, n);
+		net_host_send(t, (uint16_t)i, len);
+		for (unsigned k = 0; k < n; k++)
+			net_wait_used(t, RX);
+		net_expect_frame(t, DATA, (uint16_t)i, len);
+		assert_int_equal(num_buffers(t, DATA), n);
+	}
+	assert_int_equal(net_counter(t, "rx_dropped"), 0);
+	net_fixture_end(t);
+}
+
 static void buffers_are_used_in_turn_for_ever(void **state)
 {
 	struct net_fixture *t = net_fixture_new(1);
@@ -431,6 +471,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(transmitted_frame_reaches_the_host),
 		cmocka_unit_test(transmitted_frame_may_be_in_pieces),
+		cmocka_unit_test(frames_around_the_length_that_is_copied_leave_whole),
 		cmocka_unit_test(many_frames_leave_in_order),
 		cmocka_unit_test(large_segment_passes_when_negotiated),
 		cmocka_unit_test(frames_of_impossible_length_are_dropped),
@@ -441,6 +482,7 @@ int main(void)
 		cmocka_unit_test(frame_from_the_host_fills_one_buffer),
 		cmocka_unit_test(frame_spreads_over_merged_buffers),
 		cmocka_unit_test(longest_frame_arrives),
+		cmocka_unit_test(long_frames_among_short_ones_arrive_whole),
 		cmocka_unit_test(buffers_are_used_in_turn_for_ever),
 		cmocka_unit_test(frames_wait_for_buffers),
 		cmocka_unit_test(frame_beyond_a_plain_buffer_is_dropped),

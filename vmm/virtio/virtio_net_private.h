@@ -28,8 +28,9 @@ static_assert(sizeof(struct net_header) == 12, "5.1.6");
 #define NET_MAX_PAIRS TAP_MAX_QUEUES
 #define NET_MAX_IOV   1022 /* with one more for us, readv() and writev() take 1024 */
 #define NET_RX_CHAINS 512
-#define NET_RX_BUDGET 64  /* frames a turn, */
-#define NET_TX_BUDGET 256 /* after which the loop's other events have theirs */
+#define NET_RX_BUDGET 64   /* frames a turn, */
+#define NET_TX_SHORT  2048 /* bytes, below which a frame is copied to be sent */
+#define NET_TX_BUDGET 256  /* after which the loop's other events have theirs */
 
 /* Buffers for frames from the tap: taken from the queue, not answered yet. */
 struct net_rx {
@@ -39,11 +40,12 @@ struct net_rx {
 	struct iovec iov[NET_MAX_IOV + 1]; /* theirs, in the same order */
 	unsigned iov_first;
 	unsigned iov_num;
-	size_t capacity; /* bytes in them */
-	bool crowded;	 /* the next chain does not fit iov */
-	bool waiting;	 /* for the driver's buffers */
-	bool tap_gone;	 /* reading failed; until the queue is attached again */
-	size_t pending;	 /* length of the frame in `bounce` that waits for buffers; 0 = none */
+	size_t capacity;      /* bytes in them */
+	unsigned long_frames; /* > 0: the next frames are expected to be long */
+	bool crowded;	      /* the next chain does not fit iov */
+	bool waiting;	      /* for the driver's buffers */
+	bool tap_gone;	      /* reading failed; until the queue is attached again */
+	size_t pending;	      /* length of the frame in `bounce` that waits for buffers; 0 = none */
 	uint8_t bounce[NET_FRAME_MAX];
 };
 

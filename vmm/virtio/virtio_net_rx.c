@@ -10,6 +10,10 @@
  * is held are reached) it is dropped. A driver that does not give them in PATIENCE_MS, perhaps
  * since it never owns as many, loses the frame: one frame must not block those behind it for ever.
  *
+ * Most frames are short, and the kernel looks at every buffer that it is given. So it is given the
+ * first few, and `bounce` behind them; a frame that is longer is put together from both, and those
+ * after it find all buffers, until enough short ones have come.
+ *
  * While the driver's buffers are used up the tap is not watched, and the queue's notifications,
  * which are off otherwise, are on. Frames then wait in the tap, which drops what it has no room
  * for.
@@ -24,6 +28,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SHORT_FRAME 2048 /* bytes; an Ethernet frame with its header */
+#define LONG_FRAMES 64	 /* so many short ones in a row: no more long ones expected */
 #define DRAIN_MAX   4096 /* more than a tap queues by default */
 #define PATIENCE_MS 100
 
@@ -170,40 +176,77 @@ static void drop(struct net_pair *pair)
 	net_count(&pair->counters.rx_dropped, 1);
 }
 
-/* Copies between `bounce` and the first `len` bytes of the held buffers. */
-static void copy_bounce(struct net_rx *rx, size_t len, bool to_buffers)
+/* Copies bytes [from, to) of a frame between their places in `bounce` and in the held buffers. */
+static void copy_bounce(struct net_rx *rx, size_t from, size_t to, bool to_buffers)
 {
 	const struct iovec *iov = held_iov(rx);
-	uint8_t *p = rx->bounce;
+	size_t start = 0; /* of the buffer in the frame */
 
-	for (; len; iov++) {
-		size_t part = MIN(len, iov->iov_len);
+	for (; from < to; start += iov++->iov_len) {
+		uint8_t *buffer = (uint8_t *)iov->iov_base + (from - start);
+		size_t part;
 
+		if (from >= start + iov->iov_len)
+			continue;
+		part = MIN(to, start + iov->iov_len) - from;
 		if (to_buffers)
-			memcpy(iov->iov_base, p, part);
+			memcpy(buffer, rx->bounce + from, part);
 		else
-			memcpy(p, iov->iov_base, part);
-		p += part;
-		len -= part;
+			memcpy(rx->bounce + from, buffer, part);
+		from += part;
 	}
 }
 
-/* One frame into the held buffers, and what does not fit behind its place in `bounce`. Returns its
- * length or negative errno. */
-static ssize_t read_frame(struct net_pair *pair)
+/* How many of the held buffers the next frame is read into; sets the bytes that they hold. */
+static unsigned choose_buffers(struct net_rx *rx, size_t *ret_bytes)
+{
+	const struct iovec *iov = held_iov(rx);
+	size_t bytes = 0;
+	unsigned n = 0;
+
+	while (n < rx->iov_num && (rx->long_frames || bytes < SHORT_FRAME))
+		bytes += iov[n++].iov_len;
+	*ret_bytes = bytes;
+	return n;
+}
+
+static void expect_length(struct net_rx *rx, size_t len, size_t room)
+{
+	if (len > room)
+		rx->long_frames = LONG_FRAMES;
+	else if (rx->long_frames && len <= SHORT_FRAME)
+		rx->long_frames--;
+}
+
+/* One frame into the held buffers; what does not fit into them has its place in `bounce`. Returns
+ * its length or negative errno, and how much of it the buffers may have. */
+static ssize_t read_frame(struct net_pair *pair, size_t *ret_in_buffers)
 {
 	struct net_rx *rx = &pair->rx;
-	struct iovec *iov = held_iov(rx);
-	int num = (int)rx->iov_num;
+	struct iovec *iov = held_iov(rx), saved = {0};
+	size_t room;
+	unsigned num = choose_buffers(rx, &room);
+	bool spills = room < NET_FRAME_MAX;
 	ssize_t n;
 
-	if (rx->capacity < NET_FRAME_MAX)
-		iov[num++] = (struct iovec){.iov_base = rx->bounce + rx->capacity,
-					    .iov_len = NET_FRAME_MAX - rx->capacity};
-	do
-		n = readv(net_tap_fd(pair), iov, num);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : n;
+	/* There is one entry more than buffers can be held. */
+	if (spills) {
+		saved = iov[num];
+		iov[num] = (struct iovec){.iov_base = rx->bounce + room,
+					  .iov_len = NET_FRAME_MAX - room};
+	}
+	n = tap_read(net_tap_fd(pair), iov, num + spills);
+	if (spills)
+		iov[num] = saved;
+	*ret_in_buffers = room;
+	if (n > 0)
+		expect_length(rx, (size_t)n, room);
+	/* The held buffers have room for more of it than was given to the kernel. */
+	if (n > (ssize_t)room && room < rx->capacity) {
+		*ret_in_buffers = MIN((size_t)n, rx->capacity);
+		copy_bounce(rx, room, *ret_in_buffers, true);
+	}
+	return n;
 }
 
 /* Returns 1 when a frame was dealt with, 0 when the tap has none, -ENOBUFS when the driver has to
@@ -211,11 +254,12 @@ static ssize_t read_frame(struct net_pair *pair)
 static int receive_new(struct net_pair *pair)
 {
 	struct net_rx *rx = &pair->rx;
+	size_t in_buffers;
 	ssize_t n;
 
 	if (!rx->num)
 		return -ENOBUFS;
-	n = read_frame(pair);
+	n = read_frame(pair, &in_buffers);
 	if (n == -EAGAIN || n == -EWOULDBLOCK)
 		return 0;
 	if (n == -EFAULT)
@@ -229,7 +273,7 @@ static int receive_new(struct net_pair *pair)
 	} else if (full(pair)) {
 		drop(pair);
 	} else {
-		copy_bounce(rx, rx->capacity, false);
+		copy_bounce(rx, 0, in_buffers, false);
 		rx->pending = (size_t)n;
 		loop_timer_start(pair->patience, PATIENCE_MS, 0);
 		return -ENOBUFS;
@@ -242,7 +286,7 @@ static int receive_pending(struct net_pair *pair)
 	struct net_rx *rx = &pair->rx;
 
 	if (rx->pending <= rx->capacity) {
-		copy_bounce(rx, rx->pending, true);
+		copy_bounce(rx, 0, rx->pending, true);
 		deliver(pair, rx->pending);
 		rx->pending = 0;
 		loop_timer_stop(pair->patience);

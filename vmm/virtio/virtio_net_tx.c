@@ -3,10 +3,11 @@
  * Theory of operation
  *
  * A chain is one frame behind its header. The header is copied once, checked against what was
- * negotiated, and the copy goes to the tap with the frame's bytes, which the kernel copies straight
- * out of the driver's buffers; the kernel checks offsets and sizes in it against the frame. A frame
- * that is malformed, too long, or refused by the tap is dropped, as on a wire; a tap that is full
- * makes the pair wait until it is writable.
+ * negotiated, and the copy goes to the tap with the frame's bytes; the kernel checks offsets and
+ * sizes in it against the frame. Of a long frame the kernel takes the bytes straight out of the
+ * driver's buffers; a short one is copied together with its header, since one buffer costs the
+ * kernel less than several. A frame that is malformed, too long, or refused by the tap is dropped,
+ * as on a wire; a tap that is full makes the pair wait until it is writable.
  */
 #include "vmm/virtio/virtio_net_private.h"
 
@@ -14,6 +15,7 @@
 
 #include <errno.h>
 #include <linux/virtio_net.h>
+#include <string.h>
 
 /* 5.1.6.2.1: what the driver must not use unless it was negotiated. */
 static bool header_acceptable(const struct virtio_net *net, const struct net_header *header)
@@ -49,37 +51,53 @@ static unsigned skip_bytes(struct iovec *iov, unsigned n, size_t bytes)
 	return i;
 }
 
-/* Returns 0 when the frame is on its way or dropped, -EAGAIN when the tap is full. */
-static int send_frame(struct net_pair *pair, const struct virtqueue_chain *chain)
+/* These two return what the tap did, or -EINVAL for what the driver must not ask. */
+static ssize_t send_short(struct net_pair *pair, const struct virtqueue_chain *chain)
 {
-	struct net_counters *counters = &pair->counters;
+	uint8_t frame[NET_TX_SHORT];
+	struct net_header header;
+
+	virtqueue_chain_read(chain, 0, frame, chain->out_bytes);
+	memcpy(&header, frame, sizeof(header));
+	if (!header_acceptable(pair->net, &header))
+		return -EINVAL;
+	return tap_write(net_tap_fd(pair),
+			 &(struct iovec){.iov_base = frame, .iov_len = chain->out_bytes}, 1);
+}
+
+static ssize_t send_long(struct net_pair *pair, const struct virtqueue_chain *chain)
+{
 	struct net_header header;
 	struct iovec *iov;
 	unsigned skipped;
-	ssize_t n;
 
-	if (chain->out_bytes <= sizeof(header) || chain->out_bytes > NET_FRAME_MAX)
-		goto drop;
 	virtqueue_chain_read(chain, 0, &header, sizeof(header));
 	if (!header_acceptable(pair->net, &header))
-		goto drop;
+		return -EINVAL;
 	skipped = skip_bytes(chain->iov, chain->num_out, sizeof(header));
 	/* The slot before the rest: a used up one, or the one that was left free for this. */
 	iov = chain->iov + skipped - 1;
 	*iov = (struct iovec){.iov_base = &header, .iov_len = sizeof(header)};
-	do
-		n = writev(net_tap_fd(pair), iov, (int)(chain->num_out - skipped + 1));
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN)
-		return -EAGAIN;
-	if (n < 0)
-		goto drop;
-	net_count(&counters->tx_frames, 1);
-	net_count(&counters->tx_bytes, chain->out_bytes - sizeof(header));
-	return 0;
+	return tap_write(net_tap_fd(pair), iov, chain->num_out - skipped + 1);
+}
 
-drop:
-	net_count(&counters->tx_dropped, 1);
+/* Returns 0 when the frame is on its way or dropped, -EAGAIN when the tap is full. */
+static int send_frame(struct net_pair *pair, const struct virtqueue_chain *chain)
+{
+	struct net_counters *counters = &pair->counters;
+	ssize_t n = -EINVAL;
+
+	if (chain->out_bytes > sizeof(struct net_header) && chain->out_bytes <= NET_FRAME_MAX)
+		n = chain->out_bytes <= NET_TX_SHORT ? send_short(pair, chain)
+						     : send_long(pair, chain);
+	if (n == -EAGAIN)
+		return -EAGAIN;
+	if (n < 0) {
+		net_count(&counters->tx_dropped, 1);
+		return 0;
+	}
+	net_count(&counters->tx_frames, 1);
+	net_count(&counters->tx_bytes, chain->out_bytes - sizeof(struct net_header));
 	return 0;
 }
 
