@@ -120,4 +120,4 @@ def draw_parts(axes, rows):
     for aim in {row["aim"] for row in rows if row.get("aim")}:
         axes.axvline(aim, color="#b02020", linewidth=0.9, linestyle="--")
     set_up(axes, [(y, row["who"]) for y, row in placed])
-    axes.legend(fontsize=7, frameon=False, ncols=2)
+    axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.5))

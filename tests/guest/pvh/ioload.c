@@ -12,10 +12,10 @@
  *   send receive echo     network
  *   bye                   says so
  */
-#include "guest.h"
-#include "ioload/blk.h"
-#include "ioload/meter.h"
-#include "ioload/net.h"
+#include "tests/guest/pvh/guest.h"
+#include "tests/guest/pvh/ioload/blk.h"
+#include "tests/guest/pvh/ioload/meter.h"
+#include "tests/guest/pvh/ioload/net.h"
 
 static uint32_t ecam = GUEST_ECAM, bytes = 4096, depth = 1, ms = 1000;
 

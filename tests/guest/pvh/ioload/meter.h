@@ -8,7 +8,7 @@
 #ifndef TESTS_GUEST_PVH_IOLOAD_METER_H
 #define TESTS_GUEST_PVH_IOLOAD_METER_H
 
-#include "../guest.h"
+#include "tests/guest/pvh/guest.h"
 
 struct meter {
 	uint64_t started, until; /* TSC */

@@ -6,7 +6,7 @@
 #ifndef TESTS_GUEST_PVH_IOLOAD_VIRTIO_H
 #define TESTS_GUEST_PVH_IOLOAD_VIRTIO_H
 
-#include "../guest.h"
+#include "tests/guest/pvh/guest.h"
 
 #define QUEUE_SIZE 256
 #define MAX_QUEUES 2
