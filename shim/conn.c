@@ -6,6 +6,7 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -114,6 +115,7 @@ static void advance(struct conn *c);
 static void dispatch(struct conn *c)
 {
 	const struct http_request *request = http_parser_request(c->parser);
+	bool large = request->body_len > CONN_SMALL_BYTES;
 
 	c->state = CONN_BUSY;
 	if (!request->keep_alive)
@@ -121,6 +123,9 @@ static void dispatch(struct conn *c)
 	c->ops->request(c->arg, c, request, &c->fds);
 	conn_fds_finish(&c->fds, c->in_pos < c->in.len, &c->pool->fds);
 	http_parser_next(c->parser);
+	/* What it was taken apart into were small pieces all over the heap. */
+	if (large)
+		malloc_trim(0);
 }
 
 /* Answers what cannot be served, and lets go of what it has brought. `reason` is one sentence

@@ -226,10 +226,10 @@ static int check_unknown(const struct config_table *table, const struct json *js
 	return 0;
 }
 
-/* The member's value under either of its names; NULL when absent or null. */
+/* The member's value under either of its names, which the path is to end with; NULL when absent or
+ * null. */
 static int find_member(const struct config_field *field, const struct json *json,
-		       const struct json **ret_value, const struct config_path *path,
-		       struct err *err)
+		       const struct json **ret_value, struct config_path *path, struct err *err)
 {
 	const struct json *value = json_member(json, field->name);
 	const struct json *other = field->alias ? json_member(json, field->alias) : NULL;
@@ -239,8 +239,10 @@ static int find_member(const struct config_field *field, const struct json *json
 		return err_set_kind(err, ERR_BAD_REQUEST, -EINVAL,
 				    "%s: is also given by its other name, %s",
 				    config_path_format(path, where), field->alias);
-	if (json_kind(value) == JSON_NULL)
+	if (json_kind(other) != JSON_NULL) {
 		value = other;
+		path->name = field->alias;
+	}
 	*ret_value = json_kind(value) == JSON_NULL ? NULL : value;
 	return 0;
 }
