@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests as Linux makes them: one indirect descriptor each where the device has that. */
-#include "blk.h"
-#include "meter.h"
+#include "tests/guest/pvh/ioload/blk.h"
+#include "tests/guest/pvh/ioload/meter.h"
 
 #define F_FLUSH (1ULL << 9) /* without it every write would be flushed */
 

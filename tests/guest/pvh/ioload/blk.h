@@ -2,7 +2,7 @@
 #ifndef TESTS_GUEST_PVH_IOLOAD_BLK_H
 #define TESTS_GUEST_PVH_IOLOAD_BLK_H
 
-#include "virtio.h"
+#include "tests/guest/pvh/ioload/virtio.h"
 
 #define BLK_MAX_DEPTH 32
 #define BLK_MAX_BYTES (128 * 1024)

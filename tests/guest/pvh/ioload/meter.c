@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "meter.h"
+#include "tests/guest/pvh/ioload/meter.h"
 
 #define PAUSE_MS 15
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "net.h"
-#include "meter.h"
+#include "tests/guest/pvh/ioload/net.h"
+#include "tests/guest/pvh/ioload/meter.h"
 
 #define F_CSUM	     (1ULL << 0)
 #define F_GUEST_CSUM (1ULL << 1)

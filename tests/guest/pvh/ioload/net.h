@@ -2,7 +2,7 @@
 #ifndef TESTS_GUEST_PVH_IOLOAD_NET_H
 #define TESTS_GUEST_PVH_IOLOAD_NET_H
 
-#include "virtio.h"
+#include "tests/guest/pvh/ioload/virtio.h"
 
 #define NET_MAX_FRAME 65226 /* 64 KiB of TCP in one, with headers */
 

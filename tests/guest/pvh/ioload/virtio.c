@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "virtio.h"
+#include "tests/guest/pvh/ioload/virtio.h"
 
 #define BAR_BASE 0xc8000000U /* in the 32-bit window of every VMM that this is for */
 
