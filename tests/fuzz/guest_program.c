@@ -2,6 +2,7 @@
 #include "tests/fuzz/guest_program.h"
 
 #include "base/log.h"
+#include "tests/fuzz/iothreads.h"
 #include "tests/fuzz/turns.h"
 
 #include <linux/virtio_config.h>
@@ -35,18 +36,22 @@ void fuzz_guest_init(struct fuzz_guest *g)
 
 static void at_rest(struct loop_task *task)
 {
-	loop_stop(task->arg);
+	*(bool *)task->arg = true;
 }
 
 void fuzz_quiesce(struct device_fixture *f, struct device *dev)
 {
 	struct quiesce q;
+	bool rests = false;
 
-	quiesce_init(&q, f->host.main_loop, at_rest, f->host.main_loop);
+	quiesce_init(&q, f->host.main_loop, at_rest, &rests);
 	if (dev->ops->quiesce)
 		dev->ops->quiesce(dev, &q);
 	quiesce_release(&q);
-	loop_run(f->host.main_loop);
+	while (!rests) {
+		iothreads_run();
+		run_turn(f->host.main_loop);
+	}
 }
 
 static void resume(struct fuzz_guest *g)
@@ -203,6 +208,15 @@ static void config_space(struct fuzz_guest *g, struct cursor *c, bool write)
 	}
 }
 
+static void kick(struct fuzz_guest *g, struct cursor *c)
+{
+	unsigned queue;
+
+	ring_at(g, c, &queue);
+	virtio_kick_queue(g->vdev, queue);
+	iothreads_run();
+}
+
 static void host_input(struct fuzz_guest *g, struct cursor *c)
 {
 	size_t len = MIN((size_t)cursor_u8(c), cursor_left(c));
@@ -211,6 +225,7 @@ static void host_input(struct fuzz_guest *g, struct cursor *c)
 	if (g->host_input && len)
 		g->host_input(g->arg, data, len);
 	run_turns(g->f.host.main_loop);
+	iothreads_run();
 }
 
 static void set_flags(struct fuzz_guest *g, struct cursor *c)
@@ -223,7 +238,6 @@ static void set_flags(struct fuzz_guest *g, struct cursor *c)
 
 static void step(struct fuzz_guest *g, struct cursor *c)
 {
-	unsigned queue;
 	struct vring_driver *ring;
 
 	switch (cursor_u8(c) % 16) {
@@ -243,10 +257,7 @@ static void step(struct fuzz_guest *g, struct cursor *c)
 	case 7:
 		virtio_set_status(g->vdev, virtio_status(g->vdev) | VIRTIO_CONFIG_S_DRIVER_OK);
 		break;
-	case 8:
-		ring_at(g, c, &queue);
-		virtio_kick_queue(g->vdev, queue);
-		break;
+	case 8: kick(g, c); break;
 	case 9: reset(g); break;
 	case 10: save_and_load(g); break;
 	case 11: config_space(g, c, false); break;

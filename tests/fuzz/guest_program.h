@@ -11,12 +11,12 @@
  *   05 mask64			       reset, features offered & mask, up to FEATURES_OK
  *   06 queue size kind		       the queue is enabled with 2 ^ (size % 9) entries
  *   07				       DRIVER_OK
- *   08 queue			       a kick
+ *   08 queue			       a kick, after which the device's threads have their turn
  *   09				       reset by the driver
  *   0a				       pause, save, load what was saved, resume
  *   0b offset16 len		       the configuration space is read, ...
  *   0c offset16 len value64	       ... written
- *   0d n bytes			       bytes come from the host's side
+ *   0d n bytes			       bytes (or none) come from the host's side; the same
  *   0e n16 bytes		       pause, load that as the device's state, resume or reset
  *   0f queue flags16 event16	       flags of the available ring, and used_event
  *

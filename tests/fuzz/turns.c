@@ -3,7 +3,7 @@
 
 #include "base/loop.h"
 
-#define TURNS 4
+#define TURNS 5
 
 static unsigned left;
 
@@ -16,13 +16,23 @@ static void on_turn(struct loop_task *task)
 		loop_stop(task->arg);
 }
 
-void run_turns(struct loop *loop)
+static void run(struct loop *loop, unsigned turns)
 {
 	static struct loop_task task;
 
 	task.fn = on_turn;
 	task.arg = loop;
-	left = TURNS;
+	left = turns - 1;
 	loop_post(loop, &task);
 	loop_run(loop);
+}
+
+void run_turn(struct loop *loop)
+{
+	run(loop, 1);
+}
+
+void run_turns(struct loop *loop)
+{
+	run(loop, TURNS);
 }

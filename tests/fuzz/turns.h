@@ -4,7 +4,9 @@
 
 struct loop;
 
-/* Lets happen on the loop what is due, in a few turns of it. One loop a process. */
+/* Lets happen on the loop what is due, in one turn of it, or in a few: what one brings forth has
+ * the next. Not from inside one. */
+void run_turn(struct loop *loop);
 void run_turns(struct loop *loop);
 
 #endif
