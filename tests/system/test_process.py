@@ -126,6 +126,15 @@ def test_json_log_is_one_object_a_line(tmp_path):
     assert lines and all(isinstance(json.loads(line), dict) for line in lines)
 
 
+def test_no_library_is_shared_but_the_c_library(vmm):
+    """Each more is paid for at every start, and in the memory of every process."""
+    if vmm.is_sanitized():
+        pytest.skip("a sanitizer brings libraries of its own")
+    with open(f"/proc/{vmm.pid}/maps") as file:
+        mapped = {os.path.basename(path) for path in re.findall(r"\S+\.so\S*", file.read())}
+    assert mapped == {"libc.so.6", "ld-linux-x86-64.so.2"}
+
+
 # --- a socket of our own ----------------------------------------------------------------------------------------------
 
 
