@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Network devices of the host over rtnetlink: what a tap needs. All calls are for worker threads: each
- * waits for the kernel's answer. They see the network namespace that the thread was in at
+ * Network devices of the host over rtnetlink: what a tap needs. All calls are for worker threads:
+ * each waits for the kernel's answer. They see the network namespace that the thread was in at
  * netlink_open(). Errors name the step and the device.
  */
 #ifndef NET_NETLINK_H
