@@ -16,6 +16,19 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 BINARY = os.environ.get("CORACLE_BIN") or os.path.join(CHECKOUT, "build", "coracle")
 
 
+def _sanitizer():
+    try:
+        with open(BINARY, "rb") as file:
+            found = re.search(rb"lib([at]san)\.so", file.read())
+    except FileNotFoundError:
+        found = None
+    return found and found[1].decode()
+
+
+# What BINARY was built with: "asan" or "tsan", else None.
+SANITIZER = _sanitizer()
+
+
 class ApiError(Exception):
     """A request was answered by an error. status, messages (outermost first)."""
 
@@ -155,7 +168,7 @@ class Coracle:
     def threads(self):
         """Names of the threads, sorted. ThreadSanitizer's own, which has none, is left out."""
         directory = f"/proc/{self.pid}/task"
-        nameless = self.sanitizer() == "tsan"
+        nameless = SANITIZER == "tsan"
         names = []
         for task in os.listdir(directory):
             try:
@@ -167,15 +180,9 @@ class Coracle:
                 names.append(name)
         return sorted(names)
 
-    def sanitizer(self):
-        """"asan" or "tsan", else None."""
-        with open(f"/proc/{self.pid}/maps") as file:
-            found = re.search("lib([at]san)", file.read())
-        return found and found[1]
-
     def is_sanitized(self):
         """Whether it is a build with a sanitizer that keeps memory of its own, and freed memory for a while."""
-        return self.sanitizer() is not None
+        return SANITIZER is not None
 
     def rss_kib(self):
         with open(f"/proc/{self.pid}/status") as file:

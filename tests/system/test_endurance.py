@@ -27,7 +27,7 @@ def requests(client, *names, body=None):
 @pytest.fixture
 def initramfs(tmp_path):
     """Takes long enough to load for something to come in between."""
-    return tiny.sparse_file(tmp_path / "initramfs", 512 * tiny.MIB)
+    return tiny.slow_initramfs(tmp_path / "initramfs")
 
 
 def slow(initramfs):

@@ -56,7 +56,7 @@ GETS = [name for method, name, _, _ in TABLE if method == "GET"]
 @pytest.fixture(scope="module")
 def initramfs(tmp_path_factory):
     """Takes long enough to load for a request to come in between."""
-    return tiny.sparse_file(tmp_path_factory.mktemp("states") / "initramfs", 384 * tiny.MIB)
+    return tiny.slow_initramfs(tmp_path_factory.mktemp("states") / "initramfs")
 
 
 @pytest.fixture(scope="module")

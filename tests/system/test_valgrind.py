@@ -12,18 +12,12 @@ import signal
 import pytest
 
 import tiny
-from coracle import BINARY, Coracle, wait_until
-
-
-def is_sanitized(path):
-    with open(path, "rb") as file:
-        return re.search(rb"lib[at]san\.so", file.read()) is not None
-
+from coracle import BINARY, SANITIZER, Coracle, wait_until
 
 pytestmark = [
     tiny.needs_kvm,
     pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed"),
-    pytest.mark.skipif(os.path.exists(BINARY) and is_sanitized(BINARY), reason="a sanitizer and valgrind exclude each other"),
+    pytest.mark.skipif(bool(SANITIZER), reason="a sanitizer and valgrind exclude each other"),
 ]
 
 FOUND_ERRORS = 99
@@ -121,7 +115,7 @@ def test_boots_that_fail_leave_nothing_behind(memcheck, tmp_path):
 
 
 def test_boot_that_is_cancelled_leaves_nothing_behind(memcheck, tmp_path):
-    initramfs = tiny.sparse_file(tmp_path / "initramfs", 512 * tiny.MIB)
+    initramfs = tiny.slow_initramfs(tmp_path / "initramfs")
     memcheck.put("vm.create", tiny.config(memory=768 * tiny.MIB, initramfs=initramfs))
     with tiny.SlowBoot(memcheck) as boot:
         memcheck.put("vm.delete")

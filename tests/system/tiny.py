@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from coracle import BINARY, CHECKOUT, wait_until
+from coracle import BINARY, CHECKOUT, SANITIZER, wait_until
 
 MIB = 1 << 20
 
@@ -48,6 +48,12 @@ def sparse_file(path, size):
     with open(path, "wb") as file:
         file.truncate(size)
     return str(path)
+
+
+def slow_initramfs(path):
+    """A file of zeros that takes long enough to load for something to come in between. ThreadSanitizer takes a note of
+    each of its bytes, and so takes longer for fewer of them."""
+    return sparse_file(path, (64 if SANITIZER == "tsan" else 512) * MIB)
 
 
 class SlowBoot:
