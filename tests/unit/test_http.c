@@ -229,6 +229,23 @@ static void long_lines_are_accepted_and_endless_ones_refused(void **state)
 	assert_refused(state, text);
 }
 
+static void request_has_begun_from_its_first_byte_to_its_last(void **state)
+{
+	static const char text[] = "PUT /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello";
+	size_t len = strlen(text), used;
+
+	for (size_t cut = 0; cut < len; cut++) {
+		http_parser_next(*state);
+		assert_false(http_parser_has_begun(*state));
+		assert_int_equal(http_parser_held(*state), 0);
+		assert_int_equal(http_parser_feed(*state, text, cut, &used, NULL), 0);
+		assert_int_equal(http_parser_has_begun(*state), cut > 0);
+	}
+	assert_true(http_parser_held(*state) >= 4);
+	assert_int_equal(http_parser_feed(*state, text + len - 1, 1, &used, NULL), 1);
+	assert_false(http_parser_has_begun(*state));
+}
+
 static void body_may_cross_the_bound_of_the_head(void **state)
 {
 	static char text[40 * 1024];
@@ -315,6 +332,7 @@ int main(void)
 		parser_test(offer_to_upgrade_is_passed_over),
 		parser_test(what_is_not_http_is_refused),
 		parser_test(long_lines_are_accepted_and_endless_ones_refused),
+		parser_test(request_has_begun_from_its_first_byte_to_its_last),
 		parser_test(body_may_cross_the_bound_of_the_head),
 		parser_test(body_of_four_mib_is_accepted_and_one_byte_more_refused),
 		cmocka_unit_test(success_has_no_reason_phrase),
