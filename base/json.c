@@ -117,9 +117,9 @@ static int check_bytes(const char *buf, size_t len, struct err *err)
 }
 
 /*
- * A string in which jansson's parser cannot keep a byte for want of memory goes on without that
- * byte, and is taken for what was sent; elsewhere it blames the text. So whether it was refused
- * memory is noticed where it asks for it.
+ * Where jansson has no memory to keep another byte of a string, it goes on without that byte when
+ * it parses, and without the whole string when it writes a member's name; at other places it blames
+ * the text. So whether it was refused memory is noticed where it asks for it.
  */
 static _Thread_local bool out_of_memory;
 
@@ -136,13 +136,19 @@ static void set_allocator(void)
 	json_set_alloc_funcs(allocate, free);
 }
 
-static json_t *load(const char *buf, size_t len, json_error_t *at)
+static void begin_to_notice(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	json_t *v;
 
 	pthread_once(&once, set_allocator);
 	out_of_memory = false;
+}
+
+static json_t *load(const char *buf, size_t len, json_error_t *at)
+{
+	json_t *v;
+
+	begin_to_notice();
 	v = json_loadb(buf, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, at);
 	if (out_of_memory) {
 		json_decref(v);
@@ -347,5 +353,13 @@ char *json_dump(const struct json *v, bool pretty)
 	size_t flags =
 		JSON_ENSURE_ASCII | JSON_ENCODE_ANY | (pretty ? JSON_INDENT(2) : JSON_COMPACT);
 
-	return v ? json_dumps(lower(v), flags) : NULL;
+	char *text;
+
+	begin_to_notice();
+	text = v ? json_dumps(lower(v), flags) : NULL;
+	if (out_of_memory) {
+		free(text);
+		text = NULL;
+	}
+	return text;
 }
