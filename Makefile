@@ -160,8 +160,14 @@ deps:
 guest-images: $(PVH_GUEST)
 	$(Q)tests/guest/build-initramfs
 
+# LD_PRELOADed by tests/system/faults.py. Never sanitized: it stands before the sanitizer's own library.
+$(BUILD)/fault/%.so: tests/fault/%.c
+	@mkdir -p $(@D)
+	@echo "  CC      $@"
+	$(Q)$(CC) -std=gnu17 -O2 -g $(WARNINGS) -D_GNU_SOURCE -fPIC -shared -pthread -o $@ $<
+
 .PHONY: units
-units: $(UNIT_BIN) $(PVH_GUEST)
+units: $(UNIT_BIN) $(PVH_GUEST) $(BUILD)/fault/failing_calls.so
 
 .PHONY: demo
 demo: deps

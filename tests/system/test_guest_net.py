@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Linux guest's virtio network devices, on taps that coracle makes, finds by name, or is given."""
 
-import contextlib
-import ctypes
 import fcntl
 import hashlib
 import json
@@ -17,10 +15,10 @@ import pytest
 from coracle import wait_until
 from guest import images
 from guest_vm import MIB, GuestVm
+from netns import network_namespace
 
 pytestmark = [pytest.mark.guest, pytest.mark.skipif(os.geteuid() != 0, reason="makes taps")]
 
-CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
 # Bits of the device's features (virtio 1.2, 5.1.3).
@@ -45,20 +43,6 @@ def open_taps(name, count=1):
         fds.append(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
         fcntl.ioctl(fds[-1], TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
     return fds
-
-
-@contextlib.contextmanager
-def network_namespace():
-    """This process, and what it starts, sees a network of its own."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        ip("link", "set", "lo", "up")
-        yield
-    finally:
-        assert libc.setns(before, CLONE_NEWNET) == 0
-        os.close(before)
 
 
 @pytest.fixture(scope="module", autouse=True)
