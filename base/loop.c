@@ -7,10 +7,12 @@
  * *_free() stops the handle, which takes it out of the current batch of events and the fd out of
  * epoll, and starts the close; the close callback, or loop_free(), frees the memory.
  *
- * Other threads reach the loop through one list of tasks and one uv_async_t. `lock` guards the
- * list, its length and every task's node and queued. The lock is held for a few instructions and
- * never while a task runs. One turn runs as many tasks as were queued when it began, so that tasks
- * that post themselves again leave room for I/O.
+ * Other threads reach the loop through one list of tasks and one eventfd. `lock` guards the list,
+ * its length and every task's node and queued. The lock is held for a few instructions and never
+ * while a task runs. One turn runs as many tasks as were queued when it began, so that tasks that
+ * post themselves again leave room for I/O. Whoever makes the list non-empty signals the eventfd,
+ * and so does a turn that leaves tasks behind. It is not a uv_async_t, because libuv's loop spins
+ * until the sender has left uv_async_send(): on a busy CPU that is a time slice of the scheduler.
  *
  * loop_stop() sets a flag; every trampoline looks at it first, so that no callback runs between
  * loop_stop() and the return of loop_run(). What was skipped is reported in the next loop_run():
@@ -21,18 +23,21 @@
  */
 #include "base/loop.h"
 
+#include "base/fd.h"
 #include "base/loop_uv.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
+#include <unistd.h>
 
 #define RETRY_MS 10
 
 struct loop {
 	uv_loop_t uv;
-	uv_async_t wake;
+	uv_poll_t wake; /* watches wake_fd */
+	int wake_fd;
 	uv_timer_t retry;
 	struct list waiting; /* struct loop_fd */
 	atomic_bool stop;
@@ -97,11 +102,14 @@ static size_t count_tasks(struct loop *loop)
 	return n;
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_wake(uv_poll_t *wake, int status, int ready)
 {
 	struct loop *loop = container_of(wake, struct loop, wake);
 	struct loop_task *task;
 
+	(void)status;
+	(void)ready;
+	eventfd_drain(loop->wake_fd);
 	for (size_t left = count_tasks(loop); left && !stopping(loop); left--) {
 		task = next_task(loop);
 		if (!task)
@@ -109,23 +117,22 @@ static void on_wake(uv_async_t *wake)
 		task->fn(task);
 	}
 	if (count_tasks(loop))
-		uv_async_send(&loop->wake);
+		eventfd_signal(loop->wake_fd);
 }
 
 void loop_post(struct loop *loop, struct loop_task *task)
 {
-	bool added = false;
+	bool first = false;
 
 	pthread_mutex_lock(&loop->lock);
 	if (!task->queued) {
 		list_add_tail(&loop->tasks, &task->node);
 		task->queued = true;
-		loop->num_tasks++;
-		added = true;
+		first = loop->num_tasks++ == 0;
 	}
 	pthread_mutex_unlock(&loop->lock);
-	if (added)
-		uv_async_send(&loop->wake);
+	if (first)
+		eventfd_signal(loop->wake_fd);
 }
 
 void loop_task_cancel(struct loop *loop, struct loop_task *task)
@@ -137,37 +144,6 @@ void loop_task_cancel(struct loop *loop, struct loop_task *task)
 }
 
 /* --- the loop ------------------------------------------------------------------------------- */
-
-int loop_new(struct loop **ret_loop)
-{
-	struct loop *loop = calloc(1, sizeof(*loop));
-	int rc;
-
-	if (!loop)
-		return -ENOMEM;
-	list_init(&loop->tasks);
-	list_init(&loop->waiting);
-	rc = -pthread_mutex_init(&loop->lock, NULL);
-	if (rc < 0)
-		goto free_loop;
-	rc = loop_uv_init(&loop->uv);
-	if (rc < 0)
-		goto destroy_lock;
-	rc = uv_async_init(&loop->uv, &loop->wake, on_wake);
-	if (rc < 0)
-		goto close_loop;
-	uv_timer_init(&loop->uv, &loop->retry);
-	*ret_loop = loop;
-	return 0;
-
-close_loop:
-	uv_loop_close(&loop->uv);
-destroy_lock:
-	pthread_mutex_destroy(&loop->lock);
-free_loop:
-	free(loop);
-	return rc;
-}
 
 static void free_closed(uv_handle_t *handle)
 {
@@ -186,16 +162,66 @@ static void close_left_over(uv_handle_t *handle, void *arg)
 		uv_close(handle, free_closed);
 }
 
+static int watch_wake(struct loop *loop)
+{
+	int rc = uv_poll_init(&loop->uv, &loop->wake, loop->wake_fd);
+
+	return rc < 0 ? rc : loop_uv_poll_start(&loop->wake, UV_READABLE, on_wake);
+}
+
+/* Ends libuv's part, whatever handles are left. */
+static void close_uv(struct loop *loop)
+{
+	uv_walk(&loop->uv, close_left_over, loop);
+	/* Only close callbacks are left to run; with no live handle the run ends. */
+	uv_run(&loop->uv, UV_RUN_DEFAULT);
+	uv_loop_close(&loop->uv);
+}
+
+int loop_new(struct loop **ret_loop)
+{
+	struct loop *loop = calloc(1, sizeof(*loop));
+	int rc;
+
+	if (!loop)
+		return -ENOMEM;
+	list_init(&loop->tasks);
+	list_init(&loop->waiting);
+	rc = -pthread_mutex_init(&loop->lock, NULL);
+	if (rc < 0)
+		goto free_loop;
+	rc = loop->wake_fd = eventfd_new();
+	if (rc < 0)
+		goto destroy_lock;
+	rc = loop_uv_init(&loop->uv);
+	if (rc < 0)
+		goto close_wake;
+	uv_timer_init(&loop->uv, &loop->retry);
+	rc = watch_wake(loop);
+	if (rc < 0)
+		goto close_loop;
+	*ret_loop = loop;
+	return 0;
+
+close_loop:
+	close_uv(loop);
+close_wake:
+	close(loop->wake_fd);
+destroy_lock:
+	pthread_mutex_destroy(&loop->lock);
+free_loop:
+	free(loop);
+	return rc;
+}
+
 void loop_free(struct loop *loop)
 {
 	if (!loop)
 		return;
 	while (next_task(loop))
 		;
-	uv_walk(&loop->uv, close_left_over, loop);
-	/* Only close callbacks are left to run; with no live handle the run ends. */
-	uv_run(&loop->uv, UV_RUN_DEFAULT);
-	uv_loop_close(&loop->uv);
+	close_uv(loop);
+	close(loop->wake_fd);
 	pthread_mutex_destroy(&loop->lock);
 	free(loop);
 }
@@ -210,7 +236,7 @@ void loop_run(struct loop *loop)
 void loop_stop(struct loop *loop)
 {
 	atomic_store(&loop->stop, true);
-	uv_async_send(&loop->wake);
+	eventfd_signal(loop->wake_fd);
 }
 
 uint64_t loop_now_ns(void)

@@ -4,13 +4,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -196,6 +202,66 @@ static void *stop_from_outside(void *arg)
 	usleep(20000);
 	loop_stop(loop);
 	return NULL;
+}
+
+static atomic_uint yields;
+
+static void on_yield(int sig)
+{
+	atomic_fetch_add(&yields, 1);
+}
+
+/* Has each sched_yield() of this thread send it SIGSYS instead. */
+static void trap_yields(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_yield, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
+
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static void *run_without_yield(void *arg)
+{
+	trap_yields();
+	loop_run(loop);
+	return NULL;
+}
+
+static void count_task(struct loop_task *task)
+{
+	atomic_fetch_add((atomic_uint *)task->arg, 1);
+}
+
+/* A wake-up that preempts the poster, as on a machine with one CPU. */
+static void loop_does_not_wait_for_whoever_woke_it(void **state)
+{
+	atomic_uint done = 0;
+	struct loop_task task = {.fn = count_task, .arg = &done};
+	cpu_set_t before, one;
+	pthread_t t;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	signal(SIGSYS, on_yield);
+	assert_int_equal(pthread_create(&t, NULL, run_without_yield, NULL), 0);
+	for (unsigned i = 0; i < 2000; i++) {
+		loop_post(loop, &task);
+		while (atomic_load(&done) <= i)
+			usleep(50); /* the loop goes to sleep */
+	}
+	loop_stop(loop);
+	pthread_join(t, NULL);
+	signal(SIGSYS, SIG_DFL);
+	sched_setaffinity(0, sizeof(before), &before);
+	assert_int_equal(atomic_load(&yields), 0);
 }
 
 static void another_thread_can_stop_a_sleeping_loop(void **state)
@@ -547,6 +613,7 @@ int main(void)
 		WITH_LOOP(cancelled_task_does_not_run_even_in_the_same_turn),
 		WITH_LOOP(task_that_posts_itself_leaves_room_for_io),
 		WITH_LOOP(posts_from_several_threads_all_arrive),
+		WITH_LOOP(loop_does_not_wait_for_whoever_woke_it),
 		WITH_LOOP(another_thread_can_stop_a_sleeping_loop),
 		WITH_LOOP(readiness_is_level_triggered),
 		WITH_LOOP(callback_may_free_its_handle_and_close_the_fd),
