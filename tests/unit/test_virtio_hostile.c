@@ -206,8 +206,11 @@ static void rings_anywhere_need_a_reset_and_the_device_lives_on(void **state)
 
 /* --- a driver that changes things while they are read --------------------------------------- */
 
-/* vring_driver_init() gives each ring a page. */
+/* vring_driver_init() gives each ring a page, of which a small one needs little. */
 #define RING_BYTES(rig) ((rig)->vdev->num_queues * 4096ULL)
+#define RING_USED	512
+#define ROUNDS		400
+#define PATIENCE	20000 /* rounds, on a machine that has no time for the thread */
 
 struct scribbler {
 	struct hostile_rig *rig;
@@ -231,14 +234,14 @@ static uint16_t plausible(uint32_t random)
 static void *scribble(void *arg)
 {
 	struct scribbler *s = arg;
-	const size_t ring_bytes = RING_BYTES(s->rig);
+	volatile uint16_t *rings = s->rings, *data = s->data;
 
 	while (!atomic_load(&s->stop)) {
 		uint32_t where = hostile_random(&s->random), what = hostile_random(&s->random);
-		volatile uint16_t *rings = s->rings, *data = s->data;
+		uint32_t ring = (where >> 16) % s->rig->vdev->num_queues;
 
 		if (where & 1)
-			rings[where / 2 % (ring_bytes / 2)] = plausible(what);
+			rings[ring * 2048 + where / 2 % (RING_USED / 2)] = plausible(what);
 		else
 			data[where / 2 % 32768] = plausible(what);
 	}
@@ -269,7 +272,7 @@ static void driver_that_scribbles_over_its_rings_harms_itself_only(void **state)
 	rig = hostile_rig_new(*state);
 	assert_true(hostile_bring_up(rig));
 	scribbler_start(&scribbler, rig, &thread);
-	for (unsigned round = 0; round < 400; round++) {
+	for (unsigned round = 0; round < ROUNDS || (!resets && round < PATIENCE); round++) {
 		for (unsigned i = 0; i < rig->kind->num_queues; i++)
 			rig->kind->offer(rig, i);
 		if (rig->kind->provoke)
