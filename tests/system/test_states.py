@@ -2,6 +2,7 @@
 """Every endpoint in every state, against one table of what it answers and what state it leaves."""
 
 import shutil
+import time
 
 import pytest
 
@@ -331,3 +332,20 @@ def test_paused_guest_stands_still_and_goes_on(vmm, tmp_path):
     wait_until(lambda: lines() > held + 5)
     numbers = [int(line) for line in serial.read_text().split("\n")[:-1]]
     assert numbers == list(range(len(numbers)))
+
+
+def test_all_that_a_guest_said_is_out_when_its_pause_is_answered(vmm, tmp_path):
+    serial = tmp_path / "serial"
+    enter(vmm, "None")
+    vmm.put("vm.create", tiny.config("count", serial=serial))
+    vmm.put("vm.boot")
+    for n in range(40):
+        before = serial.read_bytes()
+        wait_until(lambda before=before: serial.read_bytes() != before)
+        # The guest says something each ten milliseconds: at another moment each time.
+        time.sleep(n / 4000)
+        vmm.put("vm.pause")
+        held = serial.read_bytes()
+        with pytest.raises(TimeoutError):
+            wait_until(lambda held=held: serial.read_bytes() != held, timeout=0.03)
+        vmm.put("vm.resume")

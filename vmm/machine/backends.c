@@ -146,6 +146,15 @@ struct chardev *backends_debug_console(struct backends *b)
 	return b->debug_console;
 }
 
+void backends_flush_consoles(struct backends *b)
+{
+	struct chardev *const all[] = {b->serial, b->console, b->debug_console};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (all[i])
+			chardev_flush(all[i]);
+}
+
 void backends_console_resized(struct backends *b)
 {
 	if (b->console)

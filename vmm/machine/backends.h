@@ -52,6 +52,9 @@ struct chardev *backends_debug_console(struct backends *b);
 struct tap *backends_tap(struct backends *b, const char *id);
 struct block *backends_image(struct backends *b, const char *id);
 
+/* Writes out what the consoles still hold, as far as their other ends take it. Main thread. */
+void backends_flush_consoles(struct backends *b);
+
 /* The terminal's size changed. Main thread. */
 void backends_console_resized(struct backends *b);
 

@@ -11,6 +11,7 @@
 #include "vmm/cpu/cpus.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/legacy/acpi_ged.h"
+#include "vmm/machine/backends.h"
 #include "vmm/machine/machine_private.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/pci/pci.h"
@@ -380,6 +381,8 @@ static void devices_at_rest(struct loop_task *task)
 {
 	struct machine *m = task->arg;
 
+	/* Who is told that the guest stands still sees all that it said before. */
+	backends_flush_consoles(m->backends);
 	m->paused(m->paused_arg);
 }
 
