@@ -99,10 +99,12 @@ static struct json *event_object(uint64_t time_ns, const char *source, const cha
 				 struct json *properties)
 {
 	AUTO_JSON struct json *event = json_new_object();
-	struct json *timestamp = json_new_object();
+	struct json *timestamp;
 
-	if (!event || json_set(event, "timestamp", timestamp) < 0 ||
-	    json_set(timestamp, "secs", json_new_uint(time_ns / 1000000000)) < 0 ||
+	if (!event || json_set(event, "timestamp", json_new_object()) < 0)
+		return NULL;
+	timestamp = json_member(event, "timestamp");
+	if (json_set(timestamp, "secs", json_new_uint(time_ns / 1000000000)) < 0 ||
 	    json_set(timestamp, "nanos", json_new_uint(time_ns % 1000000000)) < 0 ||
 	    json_set(event, "source", json_new_string(source)) < 0 ||
 	    json_set(event, "event", json_new_string(name)) < 0 ||
