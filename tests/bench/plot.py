@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The results as pictures: an SVG for each chart that a row names (report.py says what a row holds)."""
 
+import io
 import os
 import re
 
@@ -47,10 +48,19 @@ def draw(results, directory):
         axes.margins(x=0.12)
         figure.tight_layout()
         name = file_name(title)
-        figure.savefig(os.path.join(directory, name), metadata={"Date": None})
+        save(figure, os.path.join(directory, name))
         pyplot.close(figure)
         drawn.append((title, name))
     return drawn
+
+
+def save(figure, path):
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    head, rest = text.getvalue().split("\n", 1)
+    lines = [head, "<!-- SPDX-License-Identifier: Apache-2.0 -->", *(line.rstrip() for line in rest.splitlines())]
+    with open(path, "w") as file:
+        file.write("\n".join(lines) + "\n")
 
 
 def order(rows):

@@ -73,7 +73,8 @@ def wide_table(rows):
 def markdown(results, charts=()):
     """charts: (title, file name) of pictures beside the text."""
     rows = results["rows"]
-    lines = [f"* {key}: {text}" for key, text in results["where"].items()] + [""]
+    lines = ["# One run of the benchmarks", "", "[README.md](README.md) says how, and what it means.", ""]
+    lines += [f"* {key}: {text}" for key, text in results["where"].items()] + [""]
     listed = [r for r in rows if "table" not in r]
     lines += table(
         ["what", "who", "unit", "n", "median", "p90", "p99", "max", "aim"],
@@ -89,7 +90,7 @@ def markdown(results, charts=()):
         [[r["what"], r["who"], r["unit"], number(r["value"]), against(r), r["note"]] for r in listed if "value" in r],
     )
     for title in dict.fromkeys(r["table"] for r in rows if "table" in r):
-        lines += ["", f"### {title}", "", *wide_table([r for r in rows if r.get("table") == title])]
+        lines += ["", f"## {title}", "", *wide_table([r for r in rows if r.get("table") == title])]
     lines += [f"\nNot measured: {r['what']}: {r['failed']}" for r in rows if "failed" in r]
     lines += [f"\n![{title}]({name})" for title, name in charts]
     return "\n".join(lines) + "\n"
