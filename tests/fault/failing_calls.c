@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/kvm.h>
@@ -148,9 +149,32 @@ static bool find_next(void)
 	return true;
 }
 
-static bool allocation_fails(void)
+/* The C library's text, under AddressSanitizer: it ends the process when what it asks of the C
+ * library at the start of each thread fails, and its calls cannot be told from others. */
+static uintptr_t spared_start, spared_end;
+
+static int find_spared(struct dl_phdr_info *info, size_t size, void *arg)
 {
-	if (!control)
+	Dl_info libc;
+
+	(void)size;
+	(void)arg;
+	if (!dladdr(dlsym(RTLD_NEXT, "pthread_getattr_np"), &libc) ||
+	    (uintptr_t)libc.dli_fbase != info->dlpi_addr)
+		return 0;
+	spared_start = info->dlpi_addr;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+
+		if (segment->p_type == PT_LOAD)
+			spared_end = info->dlpi_addr + segment->p_vaddr + segment->p_memsz;
+	}
+	return 1;
+}
+
+static bool allocation_fails(const void *caller)
+{
+	if (!control || (uintptr_t)caller - spared_start < spared_end - spared_start)
 		return false;
 	atomic_fetch_add_explicit(&control->calls[ALLOCATION], 1, memory_order_relaxed);
 	if (atomic_load_explicit(&control->kind, memory_order_relaxed) != ALLOCATION || !strike())
@@ -183,14 +207,15 @@ PUBLIC void *malloc(size_t size)
 {
 	if (!find_next())
 		return nursery_alloc(size);
-	return allocation_fails() ? NULL : count_new(next.malloc(size));
+	return allocation_fails(__builtin_return_address(0)) ? NULL : count_new(next.malloc(size));
 }
 
 PUBLIC void *calloc(size_t n, size_t size)
 {
 	if (!find_next())
 		return nursery_alloc(n * size);
-	return allocation_fails() ? NULL : count_new(next.calloc(n, size));
+	return allocation_fails(__builtin_return_address(0)) ? NULL
+							     : count_new(next.calloc(n, size));
 }
 
 PUBLIC void free(void *block)
@@ -218,7 +243,7 @@ PUBLIC void *realloc(void *old, size_t size)
 		free(old);
 		return NULL;
 	}
-	if (!find_next() || allocation_fails())
+	if (!find_next() || allocation_fails(__builtin_return_address(0)))
 		return NULL;
 	block = next.realloc(old, size);
 	if (block && control)
@@ -239,7 +264,7 @@ PUBLIC void *reallocarray(void *old, size_t n, size_t size)
 
 PUBLIC void *memalign(size_t align, size_t size)
 {
-	if (!find_next() || allocation_fails())
+	if (!find_next() || allocation_fails(__builtin_return_address(0)))
 		return NULL;
 	return count_new(next.memalign(align, size));
 }
@@ -507,6 +532,8 @@ static void start(void)
 	if (!path)
 		return;
 	mapped = map_control(path);
+	if (dlsym(RTLD_DEFAULT, "__asan_init"))
+		dl_iterate_phdr(find_spared, NULL);
 	backtrace(warm, 2); /* loads a library the first time */
 	fd = open("/proc/self", O_PATH | O_CLOEXEC);
 	proc_fd = fcntl(fd, F_DUPFD_CLOEXEC, LISTENER_FD);
