@@ -31,11 +31,13 @@ void guest_obey(const char *word);
  * halts. */
 void guest_enter_user(void);
 
+/* Starts the other processor of a machine with two, which runs `run` at CPL 3. Once. */
+void guest_start_cpu(unsigned apic_id, void (*run)(void));
+
 /* The end, at any CPL. */
 __attribute__((noreturn)) void guest_halt(void);
 
-/* --- words of the command line ------------------------------------------------------------------
- */
+/* --- words of the command line --- */
 
 /* Whether the word at `text` is `word`. */
 bool guest_is(const char *text, const char *word);
@@ -46,8 +48,7 @@ const char *guest_value(const char *text, const char *name);
 /* A number, decimal or 0x..., at `text`; what follows it is not looked at. */
 uint32_t guest_number(const char *text);
 
-/* --- COM1 ---------------------------------------------------------------------------------------
- */
+/* --- COM1 --- */
 
 void guest_put(const char *text);
 void guest_put_number(uint32_t n);
@@ -56,8 +57,7 @@ void guest_put_hex(uint64_t n);
 /* A line. */
 void guest_print(const char *text);
 
-/* --- ports --------------------------------------------------------------------------------------
- */
+/* --- ports --- */
 
 static inline void out8(uint16_t port, uint8_t value)
 {
@@ -98,8 +98,7 @@ static inline uint32_t in32(uint16_t port)
 	return value;
 }
 
-/* --- memory, and what looks like it --------------------------------------------------------------
- */
+/* --- memory, and what looks like it --- */
 
 static inline volatile uint8_t *mmio8(uint64_t address)
 {
@@ -124,8 +123,7 @@ static inline volatile uint64_t *mmio64(uint64_t address)
 void *memset(void *to, int byte, size_t len);
 void *memcpy(void *to, const void *from, size_t len);
 
-/* --- PCI: bus 0, function 0 of a slot ------------------------------------------------------------
- */
+/* --- PCI: bus 0, function 0 of a slot --- */
 
 #define GUEST_PCI_SLOTS	  32
 #define GUEST_PCI_ADDRESS 0xcf8

@@ -8,8 +8,7 @@ struct start_info {
 
 __attribute__((noreturn, used)) void guest_run(const struct start_info *info);
 
-/* --- words
- * ---------------------------------------------------------------------------------------- */
+/* --- words --- */
 
 bool guest_is(const char *text, const char *word)
 {
@@ -55,8 +54,7 @@ void guest_run(const struct start_info *info)
 	guest_halt();
 }
 
-/* --- COM1
- * ----------------------------------------------------------------------------------------- */
+/* --- COM1 --- */
 
 void guest_put(const char *text)
 {
@@ -93,8 +91,7 @@ void guest_print(const char *text)
 	guest_put("\n");
 }
 
-/* --- memory
- * --------------------------------------------------------------------------------------- */
+/* --- memory --- */
 
 void *memset(void *to, int byte, size_t len)
 {
@@ -112,8 +109,7 @@ void *memcpy(void *to, const void *from, size_t len)
 	return to;
 }
 
-/* --- PCI
- * ------------------------------------------------------------------------------------------ */
+/* --- PCI --- */
 
 uint32_t guest_pci_read(unsigned slot, unsigned offset)
 {
