@@ -21,6 +21,7 @@ from netns import network_namespace
 
 pytestmark = needs_library
 
+IOLOAD = os.path.join(os.path.dirname(tiny.GUEST), "ioload.elf")
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 
@@ -332,6 +333,59 @@ def test_guest_runs_on_when_its_console_file_cannot_be_written(rig, error):
     wait_until(lambda: rig.serial.stat().st_size > size)
     rig.demand("vm.delete")
     rig.check_rest()
+
+
+def errors_of(rig, devices, words, *fault, **more):
+    """Boots the guest of tests/guest/pvh/ioload.c with a failing call from the start. Returns how many of its requests it saw
+    fail, and how many calls did."""
+    config = {**rig.config, "disks": [], "net": [], **devices}
+    config["payload"] = {"kernel": IOLOAD, "cmdline": f"ms=300 bytes=4096 depth=4 {words} bye"}
+    rig.vmm.put("vm.create", config, rig.fds if config["net"] else ())
+    rig.faults.arm(*fault, **more)
+    rig.vmm.put("vm.boot")
+    wait_until(lambda: "done" in rig.serial.read_text())
+    rig.demand("vmm.ping", "GET")
+    failed = rig.faults.disarm()
+    told = rig.serial.read_text()
+    rig.demand("vm.delete")
+    rig.check_rest()
+    count = {line.split()[0]: int("".join(line.split()[1:]), 16) for line in told.splitlines() if len(line.split()) == 3}
+    assert count["requests"] > 0 and failed > 0
+    return count["errors"], failed
+
+
+needs_ioload = pytest.mark.skipif(not os.path.exists(IOLOAD), reason="make units builds guest/pvh/ioload.elf")
+
+
+@tiny.needs_kvm
+@needs_ioload
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.ENOMEM, errno.EBUSY])
+def test_guest_sees_nothing_of_a_ring_that_the_kernel_has_no_room_for(rig, error):
+    devices = {"disks": rig.config["disks"]}
+    errors, _ = errors_of(rig, devices, "write read", "io_uring_enter", nth=3, error=error, times=20, thread="_disk0")
+    assert errors == 0
+
+
+@tiny.needs_kvm
+@needs_ioload
+@pytest.mark.parametrize("call, words", [("preadv", "read"), ("pwritev", "write")])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_guest_sees_each_error_of_its_disk_and_goes_on(rig, call, words, error):
+    devices = {"disks": [{**rig.config["disks"][0], "disable_io_uring": True}]}
+    errors, failed = errors_of(rig, devices, words, call, nth=5, error=error, times=7, thread="_disk0")
+    assert errors == failed == 7
+
+
+@tiny.needs_kvm
+@needs_ioload
+@pytest.mark.parametrize("call, words", [("write", "bytes=64 send"), ("writev", "bytes=9000 send")])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOBUFS, errno.EBADFD])
+def test_guest_goes_on_sending_when_its_tap_takes_nothing(rig, call, words, error):
+    if not rig.fds:
+        pytest.skip("no tap")
+    devices = {"net": rig.config["net"]}
+    errors, _ = errors_of(rig, devices, words, call, error=error, times=50, target="/dev/net/tun")
+    assert errors == 0
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
