@@ -24,17 +24,20 @@ static uint8_t chain_request(struct blk_fixture *f, const struct vring_buffer *c
 	return blk_status(f, 0);
 }
 
-static bool asks_for_reset(void *arg)
+/* The driver is told behind the status's change. */
+static bool told_to_reset(void *arg)
 {
-	return virtio_status(arg) & VIRTIO_CONFIG_S_NEEDS_RESET;
+	struct blk_fixture *f = arg;
+
+	return virtio_status(f->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET &&
+	       atomic_load(&f->transport.config) > 0;
 }
 
 /* The device asks for a reset, and after one it works. */
 static void assert_broken_and_revived(struct blk_fixture *f)
 {
 	virtio_kick_queue(f->vdev, 0);
-	assert_true(device_fixture_run(&f->host, asks_for_reset, f->vdev));
-	assert_true(atomic_load(&f->transport.config) > 0);
+	assert_true(device_fixture_run(&f->host, told_to_reset, f));
 	driver_reset(&f->host, f->vdev);
 	blk_start_all(f);
 	assert_int_equal(blk_request_one(f, VIRTIO_BLK_T_IN, 3, 512, true), VIRTIO_BLK_S_OK);
