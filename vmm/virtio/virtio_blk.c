@@ -26,9 +26,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How often a kick looks for more before the loop's other events have their turn. */
-#define MAX_ROUNDS 16
-
 /* --- answers ------------------------------------------------------------------------------- */
 
 /* Answers the chain and keeps the request for the next one. The length counts from the start of
@@ -152,16 +149,16 @@ static int take_one(struct blk_queue *q, uint64_t start_ns)
 	return 1;
 }
 
-/* Takes what there is, hands it in, and answers what is done at once. Returns as take_one(). */
-static int serve_once(struct blk_queue *q)
+/* Takes what there is, hands it in, and answers what is done at once. Counts what it takes, up to
+ * the queue's size. Returns as take_one(). */
+static int serve_once(struct blk_queue *q, unsigned *taken)
 {
 	uint64_t now = loop_now_ns();
-	unsigned taken = 0;
 	int r;
 
 	do
 		r = take_one(q, now);
-	while (r > 0 && ++taken < virtio_blk_vq(q)->config.size);
+	while (r > 0 && ++*taken < virtio_blk_vq(q)->config.size);
 	block_kick(q->image);
 	publish(q);
 	return r;
@@ -170,15 +167,15 @@ static int serve_once(struct blk_queue *q)
 static void serve(struct blk_queue *q)
 {
 	struct virtqueue *vq = virtio_blk_vq(q);
-	unsigned rounds = 0;
+	unsigned taken = 0;
 	int r;
 
 	if (!q->image || q->stopping)
 		return;
 	virtqueue_disable_kicks(vq);
 	do
-		r = serve_once(q);
-	while (r >= 0 && ++rounds < MAX_ROUNDS && virtqueue_has_work(vq));
+		r = serve_once(q, &taken);
+	while (r >= 0 && taken < vq->config.size && virtqueue_has_work(vq));
 	/* What is left, or came meanwhile, has its turn after the loop's other events. */
 	if (virtqueue_enable_kicks(vq) && r >= 0)
 		eventfd_signal(q->blk->vdev.kick_fds[q->index]);
