@@ -13,16 +13,16 @@ from coracle import BINARY, CHECKOUT, SANITIZER, wait_until
 MIB = 1 << 20
 
 
-def _guest():
-    """Beside the binary under test, as `make units` makes it; else in the plain build."""
+def guest_path(name):
+    """A guest of tests/guest/pvh: beside the binary under test, as `make units` makes it; else in the plain build."""
     for build in (os.path.dirname(BINARY), os.path.join(CHECKOUT, "build")):
-        path = os.path.join(build, "guest", "pvh", "tiny.elf")
+        path = os.path.join(build, "guest", "pvh", f"{name}.elf")
         if os.path.exists(path):
             return path
     return path
 
 
-GUEST = _guest()
+GUEST = guest_path("tiny")
 
 needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="/dev/kvm is not usable here")
 

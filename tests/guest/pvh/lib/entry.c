@@ -259,6 +259,7 @@ void guest_fault(uint64_t vector, uint64_t code, const uint8_t *at)
 	/* Whatever the guest did to it. */
 	out8(GUEST_COM1 + 3, 3);
 	out8(GUEST_COM1 + 4, 0);
+	guest_print("");
 	guest_put("FAULT ");
 	guest_put_number((uint32_t)vector);
 	guest_put(" code ");
