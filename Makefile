@@ -220,7 +220,7 @@ fuzz: deps
 .PHONY: bench
 bench: deps
 	$(Q)packaging/install-deps bench
-	$(Q)$(MAKE) --no-print-directory all $(PVH_GUEST) $(BUILD)/bench/load $(BUILD)/bench/netload
+	$(Q)$(MAKE) --no-print-directory all guest-images $(BUILD)/bench/load $(BUILD)/bench/netload
 	$(Q)BENCH_BUILD=$(abspath $(BUILD)) tests/bench/run
 
 $(BUILD)/bench/%: tests/bench/%.c
