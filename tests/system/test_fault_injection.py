@@ -54,8 +54,8 @@ class Broken(Exception):
 
 
 class Rig:
-    """A coracle, a connection to it, and the VM that it is to make: a disk, a console, a serial port, an entropy device, and
-    a network device where that can be made."""
+    """A coracle, a connection to it, and the VM that it is to make: consoles of each kind, a disk, an entropy device, and a
+    network device where that can be made."""
 
     def __init__(self, directory, tap_fd=None):
         self.serial = directory / "serial"
@@ -63,8 +63,8 @@ class Rig:
         disk = tiny.sparse_file(directory / "disk", tiny.MIB)
         self.fds = [] if tap_fd is None else [tap_fd]
         self.config = tiny.config(
-            serial=self.serial, vcpus=2, disks=[{"path": disk, "image_type": "Raw"}], console={"mode": "Pty"}, pvpanic=True,
-            net=[{"num_queues": 2}] * len(self.fds),
+            serial=self.serial, vcpus=2, disks=[{"path": disk, "image_type": "Raw"}], net=[{"num_queues": 2}] * len(self.fds),
+            console={"mode": "Socket", "socket": str(directory / "console")}, debug_console={"mode": "Pty"}, pvpanic=True,
         )  # fmt: skip
         self.vmm = None
         self.start()
