@@ -39,11 +39,10 @@ def draw(results, directory):
     for title, rows in charts_of(results["rows"]).items():
         figure = pyplot.figure(figsize=(7.5, 1.1 + 0.34 * len(rows)))
         axes = figure.add_subplot()
-        if any("parts" in row for row in rows):
-            draw_parts(axes, rows)
-        else:
-            draw_bars(axes, rows)
-        axes.set_title(title, loc="left", fontsize=10)
+        in_parts = any("parts" in row for row in rows)
+        (draw_parts if in_parts else draw_bars)(axes, rows)
+        # The names of the parts go between.
+        axes.set_title(title, loc="left", fontsize=10, pad=20 if in_parts else 6)
         axes.set_xlabel(rows[0]["unit"])
         axes.margins(x=0.12)
         figure.tight_layout()
@@ -130,4 +129,4 @@ def draw_parts(axes, rows):
     for aim in {row["aim"] for row in rows if row.get("aim")}:
         axes.axvline(aim, color="#b02020", linewidth=0.9, linestyle="--")
     set_up(axes, [(y, row["who"]) for y, row in placed])
-    axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.5))
+    axes.legend(fontsize=7, frameon=False, ncols=6, loc="lower right", bbox_to_anchor=(1, 0.98))
