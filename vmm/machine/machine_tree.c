@@ -11,6 +11,8 @@ static int add_bar(struct json *resources, unsigned index, const struct pci_bar 
 {
 	struct json *resource = json_new_object();
 	struct json *v = json_new_object();
+	/* A vCPU may be moving it, and we do not wait for its lock. */
+	uint64_t base = __atomic_load_n(&bar->base, __ATOMIC_RELAXED);
 	int r;
 
 	if (!resource || !v) {
@@ -20,7 +22,7 @@ static int add_bar(struct json *resources, unsigned index, const struct pci_bar 
 	}
 	r = json_set(v, "index", json_new_uint(index));
 	if (r >= 0)
-		r = json_set(v, "base", json_new_uint(bar->base));
+		r = json_set(v, "base", json_new_uint(base));
 	if (r >= 0)
 		r = json_set(v, "size", json_new_uint(bar->size_bytes));
 	if (r >= 0)

@@ -177,7 +177,7 @@ static void update_bar(struct pci_device *pdev, struct pci_bar *bar)
 		return;
 	if (bar->mapped)
 		unmap_bar(bar);
-	bar->base = base;
+	__atomic_store_n(&bar->base, base, __ATOMIC_RELAXED);
 	if (decode)
 		map_bar(bar);
 }
