@@ -176,7 +176,7 @@ def net(quick):
         "coracle": coracle_with("--net", f"tap={TAP},mac={MAC}"),
         "QEMU microvm": microvm_with(
             "-netdev", f"tap,id=n,ifname={TAP},script=no,downscript=no,vhost=off",
-            "-device", f"virtio-net-pci,netdev=n,mac={MAC}",
+            "-device", f"virtio-net-pci,netdev=n,mac={MAC},romfile=",
         ),
     }  # fmt: skip
     rows = []
@@ -190,6 +190,7 @@ def net(quick):
     finally:
         server.kill()
         server.wait()
+        subprocess.run(["ip", "link", "del", TAP], check=False)
     return rows
 
 
