@@ -14,8 +14,8 @@ DISK_BYTES = tiny.MIB
 RAM_BYTES = 64 * tiny.MIB
 
 # The guest may have some of its own messages logged each second, and some at once.
-LOG_BYTES = 64 << 10
-LOG_BYTES_A_SECOND = 8 << 10
+LOG_BYTES = 24 << 10
+LOG_BYTES_A_SECOND = 4 << 10
 MEMORY_KIB = 6 << 10
 
 

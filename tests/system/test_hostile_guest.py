@@ -52,8 +52,8 @@ ATTACKS = [
     "flood-entropy=300",
     "flood-notify=3000",
     "flood-panic=5000",
-    "flood-activations=300",
-    "flood-log=30",
+    "flood-activations=600",
+    "flood-log=100",
     # a second processor
     "race-descriptors",
     "race-rings",

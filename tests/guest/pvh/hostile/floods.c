@@ -118,11 +118,15 @@ void attack_flood_panic(const char *value)
 			write_width(bar + at, width, ~0ULL);
 }
 
-/* Each start and each reset of a device is an event. */
+/* Each start and each reset of a device is an event; with queues, and without. */
 void attack_flood_activations(const char *value)
 {
 	for (unsigned n = 0; n < times(value); n++)
 		for (unsigned i = 0; i < num_vdevs; i++) {
+			if (n % 2) {
+				start_device(&vdevs[i], SIZE);
+				continue;
+			}
 			reset_device(&vdevs[i]);
 			negotiate(&vdevs[i], FEATURE_VERSION_1);
 			go(&vdevs[i]);
