@@ -4,8 +4,10 @@
 Theory of operation: one thread, one poll loop over QEMU's pidfd, the job channel, the listening socket, the clients and
 the lifeline (a pipe whose other end the tool holds that wanted the host only for itself: when the tool ends, however it
 ends, the host goes too). QEMU has a parent-death signal, so nothing outlives the keeper either. A host counts as dead
-when QEMU ends, when its heartbeat stays out for the watchdog's time, or when it is not up in BOOT_SECONDS. Each client
-has one job; its frames carry job 0 on the client's side and the keeper's number on the host's side."""
+when QEMU ends, when its heartbeat stays out for the watchdog's time, or when it is not up in BOOT_SECONDS. Hosts that
+stand still have been seen to go on as soon as anything was sent to them, as if a timer's interrupt had been lost, so one
+that is late gets a nudge. Each client has one job; its frames carry job 0 on the client's side and the keeper's number on
+the host's side."""
 
 import fcntl
 import os
@@ -21,6 +23,8 @@ from kvmhost import boot, stats
 
 BOOT_SECONDS = 120.0
 CLIENT_BACKLOG = 4 << 20
+# A host that has not been heard of for so long is nudged, and again after as long.
+NUDGE_SECONDS = 4.0
 
 
 def directory_of(name):
@@ -68,7 +72,7 @@ class Keeper:
         self.qemu = boot.spawn(command, self.directory, theirs.fileno())
         theirs.close()
         stats.count("boots")
-        self.started_at = self.last_beat = self.last_turn = time.monotonic()
+        self.started_at = self.last_beat = self.last_turn = self.last_nudge = time.monotonic()
         _write(os.path.join(self.directory, "qemu.pid"), f"{self.qemu.pid}\n")
         pidfd = os.pidfd_open(self.qemu.pid)
         self.pidfd = pidfd
@@ -134,6 +138,10 @@ class Keeper:
             self.death = f"not up {BOOT_SECONDS:.0f} s after its start"
         elif self.facts and now - self.last_beat > self.settings.watchdog:
             self.death = f"no heartbeat for {self.settings.watchdog} s"
+        elif self.facts and now - max(self.last_beat, self.last_nudge) > NUDGE_SECONDS:
+            self.last_nudge = now
+            stats.count("nudges")
+            self._send_host(p.NUDGE)
 
     def _accept(self):
         try:

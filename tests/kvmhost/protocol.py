@@ -20,6 +20,7 @@ STDIN = 3  # bytes; an empty frame is the end of file
 SIGNAL = 4  # json: number
 WINDOW = 5  # json: rows, cols
 KILL = 6  # the job and all that it started
+NUDGE = 7  # nothing: an interrupt for a host that has gone quiet
 
 # from the emulated host
 HELLO = 16  # the job server runs and waits for CONFIG

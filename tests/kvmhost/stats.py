@@ -27,7 +27,7 @@ def _change(function):
 
 
 def count(what):
-    """Adds one to a counter: boots, commands, deaths, retries."""
+    """Adds one to a counter: boots, commands, nudges, deaths, retries."""
     _change(lambda data: data.update({what: data.get(what, 0) + 1}))
 
 
@@ -49,5 +49,5 @@ def summary():
             data = json.load(file)
     except (OSError, ValueError):
         data = {}
-    names = ("boots", "commands", "deaths", "retries")
+    names = ("boots", "commands", "nudges", "deaths", "retries")
     return ", ".join(f"{data.get(name, 0)} {name}" for name in names)

@@ -187,6 +187,20 @@ def test_shell_is_on_a_terminal():
     os.close(fd)
 
 
+def test_quiet_host_is_nudged_and_goes_on():
+    assert run("true").returncode == 0  # it is up
+    before = stats().get("nudges", 0)
+    os.kill(qemu_pid(), signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 30
+        while stats().get("nudges", 0) == before and time.monotonic() < deadline:
+            time.sleep(0.2)
+    finally:
+        os.kill(qemu_pid(), signal.SIGCONT)
+    assert stats()["nudges"] > before
+    assert run("echo", "still there").stdout == "still there\n"
+
+
 def test_dead_host_is_told_apart_and_counted():
     before = stats()
     process = subprocess.Popen(

@@ -358,7 +358,7 @@ class Server:
             return
         job = self.jobs.get(number)
         if not job:
-            return
+            return  # it has ended; or a NUDGE, which is for no job
         if kind == p.STDIN:
             job.input += payload
             job.input_ended = job.input_ended or not payload
