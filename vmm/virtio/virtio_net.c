@@ -33,6 +33,7 @@ static void start(struct virtio_device *vdev)
 	net->running_pairs = virtio_has_feature(vdev, VIRTIO_NET_F_MQ) ? net->num_pairs : 1;
 	if (net->fresh)
 		net->guest_offloads = vdev->features & NET_GUEST_OFFLOADS;
+	atomic_store(&net->tap_ready, false);
 	for (unsigned i = 0; i < net->running_pairs; i++)
 		loop_post(net->pairs[i]->io.loop, &net->pairs[i]->start_task);
 }
@@ -317,6 +318,7 @@ int virtio_net_new(const struct device_host *host, const struct virtio_net_param
 	net->mtu = params->mtu;
 	net->fresh = true;
 	atomic_init(&net->active_pairs, 1);
+	atomic_init(&net->tap_ready, false);
 	net->device_features = choose_features(params, num_pairs);
 	for (unsigned i = 0; rc == 0 && i < num_pairs; i++)
 		rc = new_pair(net, i);

@@ -87,6 +87,8 @@ static void prepare_tap(struct virtio_net *net)
 	if (net->fresh)
 		net_rx_drain(net->pairs[0]);
 	net->fresh = false;
+	/* A pair that has not started yet misses the refresh, and sees this. */
+	atomic_store(&net->tap_ready, true);
 }
 
 /* --- start and stop: each pair's thread ------------------------------------------------------ */
@@ -196,12 +198,12 @@ void net_pair_start(struct loop_task *task)
 	}
 	pair->running = true;
 	net_rx_start(pair);
-	if (pair->index == 0) {
+	if (pair->index == 0)
 		refresh_others(net);
+	if (net_rx_wants_frames(pair))
 		net_rx_serve(pair);
-		if (serves_ctrl(pair))
-			net_ctrl_serve(pair);
-	}
+	if (serves_ctrl(pair))
+		net_ctrl_serve(pair);
 	net_tx_serve(pair);
 }
 

@@ -93,6 +93,7 @@ struct virtio_net {
 	struct quiesce *at_rest; /* released by each stop_task */
 	/* Written by pair 0's thread and at rest, read by all. */
 	atomic_uint active_pairs;
+	atomic_bool tap_ready; /* since start */
 	struct net_pair *pairs[NET_MAX_PAIRS];
 };
 

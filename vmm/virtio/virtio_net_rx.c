@@ -310,8 +310,8 @@ static int receive_one(struct net_pair *pair)
 void net_rx_start(struct net_pair *pair)
 {
 	pair->rx.waiting = false;
-	/* Pair 0 refreshes the others when the tap is ready. */
-	pair->rx.tap_gone = pair->index > 0;
+	/* Otherwise pair 0 refreshes this one when it is. */
+	pair->rx.tap_gone = !atomic_load(&pair->net->tap_ready);
 	if (pair->rx.pending)
 		loop_timer_start(pair->patience, PATIENCE_MS, 0);
 }
