@@ -5,7 +5,8 @@
  * Text lines read `coracle: <seconds since start>: <thread> WARN: file.c:12 -- message`; the level
  * words (ERRO, WARN, INFO, DEBG, TRCE) are those by which orchestrators sort Cloud Hypervisor's
  * log. Any thread may log at any time; a line is one write(2), so lines of several threads never
- * mix. Messages that a guest can cause must be rate limited: log_warn_limited().
+ * mix. Messages that a guest can cause must be rate limited: log_warn_limited() and
+ * log_info_limited().
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -61,19 +62,21 @@ bool log_limit_pass(struct log_limit *limit, uint64_t *ret_suppressed);
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 #define log_trace(...) log_at(LOG_TRACE, __VA_ARGS__)
 
-/* log_warn() for what a guest or a client can cause as often as it likes: a few, then one a second
- * with a count. */
-#define log_warn_limited(...)                                                           \
+/* For what a guest or a client can cause as often as it likes: a few, then one a second with a
+ * count. */
+#define log_limited(level, ...)                                                         \
 	do {                                                                            \
 		static struct log_limit limit_ = {.burst = 5};                          \
 		uint64_t suppressed_ = 0;                                               \
-		if (log_enabled(LOG_WARN) && log_limit_pass(&limit_, &suppressed_)) {   \
+		if (log_enabled(level) && log_limit_pass(&limit_, &suppressed_)) {      \
 			if (suppressed_)                                                \
-				log_write(LOG_WARN, __FILE__, __LINE__,                 \
+				log_write(level, __FILE__, __LINE__,                    \
 					  "%llu messages like the next were held back", \
 					  (unsigned long long)suppressed_);             \
-			log_write(LOG_WARN, __FILE__, __LINE__, __VA_ARGS__);           \
+			log_write(level, __FILE__, __LINE__, __VA_ARGS__);              \
 		}                                                                       \
 	} while (0)
+#define log_warn_limited(...) log_limited(LOG_WARN, __VA_ARGS__)
+#define log_info_limited(...) log_limited(LOG_INFO, __VA_ARGS__)
 
 #endif

@@ -192,7 +192,7 @@ static void on_guest_panic(void *arg)
 	struct process *p = arg;
 
 	p->panicked = true;
-	log_warn("the guest reported a panic");
+	log_warn_limited("the guest reported a panic");
 	if (p->cmdline->on_panic == PANIC_EXIT)
 		finish(p, EXIT_CODE_GUEST_PANIC);
 }

@@ -60,7 +60,7 @@ static void read_inbox(struct loop_task *task)
 	pthread_mutex_unlock(&m->inbox_lock);
 
 	if (dropped)
-		log_warn("%u device events came too fast and were dropped", dropped);
+		log_warn_limited("%u device events came too fast and were dropped", dropped);
 	for (unsigned i = 0; i < n; i++)
 		tell_event(&hooks, arg, &events[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
@@ -277,7 +277,8 @@ static int load_kernel(struct machine *m, uint64_t rsdp, const atomic_bool *canc
 	r = boot_load(&params, m->host.memory, cancel, &entry, err);
 	if (r < 0)
 		return r;
-	log_info("the guest enters by %s at 0x%llx", entry.name, (unsigned long long)entry.ip);
+	log_info_limited("the guest enters by %s at 0x%llx", entry.name,
+			 (unsigned long long)entry.ip);
 	return cpus_set_boot_state(m->cpus, &entry, err);
 }
 

@@ -290,7 +290,7 @@ static void panicked(struct vm *vm, const char *what)
 {
 	struct json *properties = json_new_object();
 
-	log_warn("the guest reported: %s", what);
+	log_warn_limited("the guest reported: %s", what);
 	if (properties && json_set(properties, "event", json_new_string(what)) < 0) {
 		json_put(properties);
 		properties = NULL;
@@ -314,11 +314,11 @@ void vm_guest_request(void *arg, enum guest_request request)
 
 	switch (request) {
 	case GUEST_RESET:
-		log_info("the guest asked for a reset");
+		log_info_limited("the guest asked for a reset");
 		guest_action(vm, &vm->guest_reset);
 		break;
 	case GUEST_TRIPLE_FAULT:
-		log_warn("the guest ended in a triple fault; it is reset");
+		log_warn_limited("the guest ended in a triple fault; it is reset");
 		vm->hooks.event(vm->arg, "guest", "triple-fault", NULL);
 		guest_action(vm, &vm->guest_reset);
 		break;
