@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,9 @@ for directory in (HERE, os.path.dirname(HERE)):
         sys.path.insert(0, directory)
 
 from coracle import Coracle  # noqa: E402
+
+# Under nohup(1) every process of the tests would be one that leaves SIGHUP alone.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -453,11 +453,13 @@ static void unusable_receive_buffer_needs_a_reset(void **state)
 static void flood_does_not_keep_the_device_from_stopping(void **state)
 {
 	struct net_fixture *t = net_fixture_new(1);
+	uint32_t len;
 
 	net_fixture_start(t, MRG);
 	net_offer(t, RX, DATA, 2000, NET_QUEUE_SIZE);
+	len = net_lay_frame(t, DATA + 0x80000, 3, 80);
 	for (unsigned i = 0; i < NET_QUEUE_SIZE; i++)
-		net_transmit(t, TX, DATA + 0x80000, net_lay_frame(t, DATA + 0x80000, 3, 80));
+		net_transmit(t, TX, DATA + 0x80000, len);
 	for (unsigned i = 0; i < 400; i++)
 		net_host_send(t, 5, 60);
 	device_fixture_quiesce(&t->f, &t->vdev->dev);
