@@ -9,9 +9,16 @@ class Usage:
 
     def __init__(self, vmm):
         self.fds = sorted(kind_of(what) for what in vmm.fds_at_rest().values())
-        self.threads = vmm.threads()
+        self.threads = wait_until(lambda: threads_at_rest(vmm))
         self.rss_kib = vmm.rss_kib()
         self.maps = len(open(f"/proc/{vmm.pid}/maps").readlines())
+
+
+def threads_at_rest(vmm):
+    """Names of the threads, or nothing while one has the name of a job: the thread of one that has just been answered
+    takes a moment to go, and a vCPU's begins with its starter's name."""
+    names = vmm.threads()
+    return None if any(name.startswith("vm.") for name in names) else names
 
 
 def kind_of(link):
