@@ -10,6 +10,9 @@ for directory in (HERE, os.path.dirname(HERE)):
     if directory not in sys.path:
         sys.path.insert(0, directory)
 
+# What a failed assertion compared is shown for these, too.
+pytest.register_assert_rewrite("usage", "hostile", "faults", "tiny")
+
 from coracle import Coracle  # noqa: E402
 
 # Under nohup(1) every process of the tests would be one that leaves SIGHUP alone.

@@ -166,7 +166,8 @@ class Coracle:
         return wait_until(at_rest)
 
     def threads(self):
-        """Names of the threads, sorted. ThreadSanitizer's own, which has none, is left out."""
+        """Names of the threads, sorted, but for ThreadSanitizer's own, which has none, and the one that KVM starts when a
+        guest first runs."""
         directory = f"/proc/{self.pid}/task"
         nameless = SANITIZER == "tsan"
         names = []
@@ -175,6 +176,8 @@ class Coracle:
                 with open(f"{directory}/{task}/comm") as file:
                     name = file.read().strip()
             except FileNotFoundError:
+                continue
+            if name.startswith("kvm-nx-lpage"):
                 continue
             if not (nameless and name == "coracle" and int(task) != self.pid):
                 names.append(name)
