@@ -33,6 +33,11 @@ def boot(quick):
     return on_host("linux_boot", quick, "--counted")
 
 
+def instructions(quick):
+    """instructions of the VMM for one boot of Linux"""
+    return on_host("linux_count", quick)
+
+
 def smp_boot(quick):
     """Linux with four vCPUs from exec to init"""
     return on_host("linux_smp", quick, "--cpus", "2")
@@ -47,4 +52,4 @@ def disk_and_network(quick):
     return on_host("linux_io", quick, "--memory", "8G")
 
 
-ALL = [boot, smp_boot, disk_and_network]
+ALL = [boot, instructions, smp_boot, disk_and_network]

@@ -18,6 +18,7 @@ GUEST = os.path.join(BUILD, "guest", "pvh", "tiny.elf")
 QEMU = shutil.which("qemu-system-x86_64")
 # Not every KVM lets QEMU set the MSR that this feature stands for.
 QEMU_CPU = "host,-arch-capabilities"
+QEMU_MACHINE = "microvm,pcie=on,acpi=on,rtc=on,isa-serial=on"
 MEMORY_MIB = 128
 
 
@@ -192,7 +193,7 @@ class Qemu(Process):
         monitor, self.qmp = self.listen("qmp.sock")
         serial, self.line = self.listen("serial.sock")
         self.spawn([
-            QEMU, "-M", "microvm,pcie=on,acpi=on,rtc=on,isa-serial=on", "-accel", "kvm", "-cpu", QEMU_CPU,
+            QEMU, "-M", QEMU_MACHINE, "-accel", "kvm", "-cpu", QEMU_CPU,
             "-m", str(MEMORY_MIB), "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none",
             "-chardev", f"socket,id=m,fd={monitor.fileno()},server=on,wait=off", "-mon", "chardev=m,mode=control",
             "-chardev", f"socket,id=s,fd={serial.fileno()},server=on,wait=off", "-serial", "chardev:s",
