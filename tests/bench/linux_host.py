@@ -18,7 +18,7 @@ def on_host(module, quick, *options):
     if "KVMHOST" in os.environ:
         raise RuntimeError("wants a KVM host of its own, and this is one")
     with tempfile.TemporaryDirectory(prefix="bench-") as out:
-        command = [HOST, "--alone", "--retry", "1", "--quiet", "--timeout", "900", "--watchdog", "180", *options]
+        command = [HOST, "--alone", "--retry", "1", "--quiet", "--timeout", "1500", "--watchdog", "180", *options]
         command += ["--share", BUILD, "--out", out, LINUX, module, *(["--quick"] if quick else [])]
         done = subprocess.run(command, env={**os.environ, "BENCH_BUILD": BUILD}, check=False)
         path = os.path.join(out, f"{module}.json")

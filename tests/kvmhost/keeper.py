@@ -138,7 +138,8 @@ class Keeper:
             self.death = f"not up {BOOT_SECONDS:.0f} s after its start"
         elif self.facts and now - self.last_beat > self.settings.watchdog:
             self.death = f"no heartbeat for {self.settings.watchdog} s"
-        elif self.facts and now - max(self.last_beat, self.last_nudge) > NUDGE_SECONDS:
+        elif self.facts and not self.settings.counted and now - max(self.last_beat, self.last_nudge) > NUDGE_SECONDS:
+            # Where time is instructions a heartbeat is long in coming, and a nudge would be counted.
             self.last_nudge = now
             stats.count("nudges")
             self._send_host(p.NUDGE)
