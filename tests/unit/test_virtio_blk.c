@@ -3,6 +3,7 @@
 #include "tests/unit/blk_fixture.h"
 
 #include "base/fd.h"
+#include "base/loop.h"
 #include "storage/block.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <linux/virtio_ring.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -427,6 +429,47 @@ static struct blk_setup with_serial = {.serial = "12345678901234567890 and more"
 	cmocka_unit_test_prestate_setup_teardown(name, blk_set_up, blk_tear_down, &(setup))
 #define TEST_BOTH(name) TEST(name), TEST_WITH(name, with_sync)
 
+/* --- kicks ---------------------------------------------------------------------------------- */
+
+/* As a driver does with EVENT_IDX (2.7.10.2): a kick when the device has asked for one at `index`.
+ */
+static void kick_if_asked(struct blk_fixture *f, uint16_t index)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (vring_need_event(vring_kick_event(&f->rings[0]), (uint16_t)(index + 1), index))
+		virtio_kick_queue(f->vdev, 0);
+}
+
+static bool answered(struct blk_fixture *f)
+{
+	uint64_t deadline = loop_now_ns() + 20000000000ull;
+	uint32_t id, len;
+
+	while (!vring_get_used(&f->rings[0], &id, &len))
+		if (loop_now_ns() > deadline)
+			return false;
+	return true;
+}
+
+/* So quick that the device looks for the next request before it goes to sleep, with pauses that are
+ * longer than it looks: whenever it stops looking it asks for a kick first. */
+static void no_request_is_missed_without_a_kick_that_was_not_asked_for(void **state)
+{
+	struct blk_fixture *f = *state;
+
+	blk_start_all(f);
+	for (unsigned i = 0; i < 20000; i++) {
+		struct vring_buffer data = {.addr = DATA, .len = 512, .write = true};
+
+		blk_offer(f, 0, 0, VIRTIO_BLK_T_IN, i % 64, &data, 1);
+		kick_if_asked(f, (uint16_t)i);
+		assert_true(answered(f));
+		assert_int_equal(blk_status(f, 0), VIRTIO_BLK_S_OK);
+		if (i % 500 == 0)
+			usleep(i % 3000 / 10);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -451,6 +494,7 @@ int main(void)
 		TEST_BOTH(head_that_comes_twice_breaks_the_queue),
 		TEST_BOTH(many_requests_of_both_queues_are_all_answered),
 		TEST_BOTH(image_that_shrank_fails_requests),
+		TEST_BOTH(no_request_is_missed_without_a_kick_that_was_not_asked_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,6 +52,8 @@ struct blk_queue {
 	struct block_queue *image;
 	struct list spares; /* struct blk_request */
 	uint64_t batch_ns;  /* when the completions at hand were seen; 0 between batches */
+	uint64_t slept_ns;  /* end of the last turn */
+	int short_sleeps;   /* in a row that polling would have saved, see POLL_AFTER */
 	bool stopping;
 	bool starved; /* out of memory for a request; the next completion tries again */
 };
