@@ -39,6 +39,18 @@ int fd_set_cloexec(int fd)
 	return 0;
 }
 
+int fd_parse_number(const char *text, int max)
+{
+	char *end;
+	long v;
+
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	v = strtol(text, &end, 10);
+	return errno || *end || v > max ? -EINVAL : (int)v;
+}
+
 int fd_dup(int fd)
 {
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);

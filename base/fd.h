@@ -29,6 +29,10 @@ int fd_set_nonblock(int fd, bool on);
 /* Sets FD_CLOEXEC. Returns 0 or negative errno. */
 int fd_set_cloexec(int fd);
 
+/* A number as in fd=N or $LISTEN_FDS: digits alone. Returns it, or -EINVAL for anything else and
+ * for what is above `max`. */
+int fd_parse_number(const char *text, int max);
+
 /* Duplicates with CLOEXEC, to a number >= 3. Returns the new fd, owned by the caller, or negative
  * errno. */
 int fd_dup(int fd);

@@ -10,18 +10,8 @@
 
 #define FIRST_FD 3
 
-/* A number as the protocol has it: digits alone. Returns -EINVAL for anything else. */
-static int parse_number(const char *text)
-{
-	char *end;
-	long v;
-
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	errno = 0;
-	v = strtol(text, &end, 10);
-	return errno || *end || v > INT_MAX - FIRST_FD ? -EINVAL : (int)v;
-}
+/* What leaves room for as many descriptors behind the first. */
+#define NUMBER_MAX (INT_MAX - FIRST_FD)
 
 int activation_count(void)
 {
@@ -31,10 +21,10 @@ int activation_count(void)
 
 	if (!pid_text || !count)
 		return 0;
-	pid = parse_number(pid_text);
+	pid = fd_parse_number(pid_text, NUMBER_MAX);
 	if (pid < 0)
 		return pid;
-	return pid == getpid() ? parse_number(count) : 0;
+	return pid == getpid() ? fd_parse_number(count, NUMBER_MAX) : 0;
 }
 
 static void forget(int n)

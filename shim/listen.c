@@ -68,20 +68,6 @@ static int adopt(struct listen_socket *s, int fd, struct err *err)
 	return 0;
 }
 
-static int parse_fd(const char *text)
-{
-	char *end;
-	long v;
-
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	errno = 0;
-	v = strtol(text, &end, 10);
-	if (errno || *end || v > INT_MAX)
-		return -EINVAL;
-	return (int)v;
-}
-
 bool listen_is_activated(void)
 {
 	return activation_count() > 0;
@@ -234,7 +220,7 @@ static int pick_fd(struct listen_socket *s, const char *text, struct err *err)
 		return open_activated(s, NULL, err);
 	if (strncmp(text, activation, len) == 0 && text[len] == ':')
 		return open_activated(s, text + len + 1, err);
-	fd = parse_fd(text);
+	fd = fd_parse_number(text, INT_MAX);
 	if (fd < 0)
 		return err_set(err, -EINVAL, "%s is neither a number nor activation[:NAME]", text);
 	return adopt(s, fd, err);

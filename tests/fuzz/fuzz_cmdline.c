@@ -5,29 +5,13 @@
  */
 #include "base/json.h"
 #include "shim/cmdline.h"
+#include "tests/fuzz/given_fd.h"
 
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define ARGS_MAX 64
-#define GIVEN_FD 100 /* one that options can name */
-
-static void offer_fd(void)
-{
-	int fd;
-
-	if (fcntl(GIVEN_FD, F_GETFD) >= 0)
-		return;
-	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (fd < 0 || dup2(fd, GIVEN_FD) < 0)
-		abort();
-	close(fd);
-}
-
 static bool is_argument(const char *text, int argc, char *const argv[])
 {
 	for (int i = 0; i < argc; i++)

@@ -146,9 +146,21 @@ static void eventfd_counts_and_never_blocks(void **state)
 	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
 }
 
+static void number_is_digits_alone_and_bounded(void **state)
+{
+	static const char *const bad[] = {"",	" 1",  "+1", "-1",
+					  "1 ", "0x1", "8",  "99999999999999999999"};
+
+	assert_int_equal(fd_parse_number("0", 7), 0);
+	assert_int_equal(fd_parse_number("7", 7), 7);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(fd_parse_number(bad[i], 7), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(number_is_digits_alone_and_bounded),
 		cmocka_unit_test(close_sets_minus_one_and_keeps_errno),
 		cmocka_unit_test(auto_fd_closes_and_take_hands_on),
 		cmocka_unit_test(dup_is_cloexec_and_not_a_standard_stream),
