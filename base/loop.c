@@ -107,8 +107,6 @@ static void on_wake(uv_poll_t *wake, int status, int ready)
 	struct loop *loop = container_of(wake, struct loop, wake);
 	struct loop_task *task;
 
-	(void)status;
-	(void)ready;
 	eventfd_drain(loop->wake_fd);
 	for (size_t left = count_tasks(loop); left && !stopping(loop); left--) {
 		task = next_task(loop);

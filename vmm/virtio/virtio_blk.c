@@ -179,11 +179,12 @@ static int serve_once(struct blk_queue *q, unsigned *taken)
  * there is one. */
 static bool poll_for_work(struct blk_queue *q, uint64_t turn_ns)
 {
-	uint64_t now = loop_now_ns();
-	uint64_t until = MIN(now + POLL_NS, turn_ns + TURN_NS);
+	uint64_t now, until;
 
 	if (q->short_sleeps < POLL_AFTER || block_in_flight(q->image))
 		return false;
+	now = loop_now_ns();
+	until = MIN(now + POLL_NS, turn_ns + TURN_NS);
 	for (; now < until; now = loop_now_ns()) {
 		for (unsigned i = 0; i < SPINS; i++) {
 			if (virtqueue_has_work(virtio_blk_vq(q)))
